@@ -54,7 +54,7 @@ class RunningTask:
         """Take an entry of the ledger."""
         kept = self.bookings if chain.startswith(PREFIX) else self.recorded
         kept.append((kind, payload))
-        return SimpleNamespace(kind=kind, payload=payload, sequence=len(kept))
+        return SimpleNamespace(chain=chain, kind=kind, payload=payload, sequence=len(kept))
 
     def append_once(self, chain: str, kind: str, payload: dict[str, Any], *, actor: str, key: str) -> SimpleNamespace:
         """Take an entry that there is once; that it is once is the ledger's own tests' matter."""

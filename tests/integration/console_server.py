@@ -145,7 +145,7 @@ def _airflow(home: Path, auth_manager: str, variables: Mapping[str, str]) -> Ite
 
 
 def _wait_for(server: subprocess.Popen[bytes], base: str, log: Path) -> None:
-    give_up = time.monotonic() + 180
+    give_up = time.monotonic() + 420
     while time.monotonic() < give_up:
         if server.poll() is not None:
             break

@@ -312,6 +312,21 @@ class CaseRuns(Record):
         return sum(self.counts.values())
 
 
+class DefectLine(Model):
+    """A defect of the service, as a release finds it."""
+
+    id: str
+    title: str
+    severity: str
+    environment: str = Field(description="Where it was found")
+    version: str = Field(description="In which it was found")
+    state: Literal["fixed", "new", "open", "accepted"] = Field(
+        description="The release fixes it, or brings it along; or it is open from before, or accepted as known"
+    )
+    until: Later[datetime] = Field(None, description="When it is accepted: until then")
+    stops: str = Field("", exclude_if=not_, description="Why it stops the release; empty: it does not")
+
+
 class FailedExpectation(Model):
     """An expectation that failed, with the rows that broke it."""
 
@@ -350,6 +365,9 @@ class QualityReport(Record):
     notes: tuple[str, ...] = Field((), exclude_if=not_, description="What is not known, and so was not judged")
     cases: Later[CaseRuns] = Field(
         None, description="The test cases that people ran; none: the service has no test cases"
+    )
+    defects: Later[tuple[DefectLine, ...]] = Field(
+        None, description="What the release fixes, what it brings along, and what is open from before"
     )
 
     def reason(self) -> str:

@@ -21,7 +21,7 @@ from interlock.domain.catalogue import Demanded, Thresholds
 from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.quality.rows import ComponentRow, CoverageRow, KindRow, RecordRow, TestRow
 from interlock.domain.quality.verification import compare_loads
-from interlock.domain.records import LoadResult, SmokeResult, VerifiedClaim
+from interlock.domain.records import DefectLine, LoadResult, SmokeResult, VerifiedClaim
 from interlock.domain.testing.results import CaseRow
 from interlock.locations import EXPECTATIONS
 
@@ -52,6 +52,11 @@ def ran(case: str, result: str = "passed", **changes: Any) -> CaseRow:
     return CaseRow.model_validate({**about, "artifact": "a" * 64, "expected_artifact": "a" * 64, **changes})
 
 
+def defect(name: str, stops: str = "") -> DefectLine:
+    about = {"title": "The basket adds up", "severity": "major", "environment": "test", "version": "1.0.0"}
+    return DefectLine.model_validate({"id": name, "state": "open", "stops": stops, **about})
+
+
 def smoke(path: str, found: str = "200") -> SmokeResult:
     return SmokeResult(host="bike-shop-1", path=path, expected="200", found=found, passed=found == "200")
 
@@ -70,6 +75,7 @@ GOOD: dict[str, Sequence[Model]] = {
     "record": [RecordRow(field="version", value="1.1.0", expected="1.1.0")],
     "provenance": [VerifiedClaim(claim="commit", expected="5f2d", found="5f2d", holds=True)],
     "cases": [ran("basket"), ran("prices")],
+    "defects": [defect("basket-1")],
     "smoke": [smoke("/health")],
     "load": compare_loads([load("/", 100), load("/bikes", 1)], [load("/", 200), load("/bikes", 240)]),
 }
@@ -88,6 +94,13 @@ def test_each_suite_that_people_can_edit_has_a_table_and_a_good_one_passes(tmp_p
 
 
 BAD = [
+    pytest.param(
+        "defects",
+        [defect("basket-1", "the policy stops it"), defect("menu-1")],
+        "no open defect stops the release",
+        ["basket-1 (major): The basket adds up (the policy stops it)"],
+        id="an open defect that stops the release",
+    ),
     pytest.param(
         "cases",
         [ran("basket"), ran("prices", "failed", comment="The sum is wrong\nby one")],

@@ -36,6 +36,7 @@ from interlock.domain.paths import quality_page
 from interlock.domain.records import Decision, Vote, Waiver
 from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.testing.planning import PlannedCase, TestPlan
+from interlock.domain.testing.results import CaseResult
 from interlock.domain.trains.manifest import LeftBehind
 from interlock.locations import TEMPLATES
 from tests.examples import examples
@@ -233,6 +234,26 @@ def test_a_tester_is_told_of_twenty_cases_and_how_many_more() -> None:
     assert "has 21 test cases for you in test" in said
     assert said.count("The basket adds up") == 21  # twenty cases, and the name of the person
     assert "and 1 more" in said
+
+
+def test_no_words_of_a_failed_case_change_the_shape_of_its_mail() -> None:
+    def told(said: str) -> str:
+        found = CaseResult.model_construct(
+            case="basket",
+            title=said,
+            severity="major",
+            environment="test",
+            by=said,
+            at=releases.AT,
+            comment=said,
+            evidence=said,
+            artifact="a" * 64,
+        )
+        page = Markdown("<https://airflow.example/dags/x>")
+        about = {"service": releases.service(), "version": "1.1.0", "page": page}
+        return render("defects.md.j2", results=[(found, None)], **about)
+
+    assert shape(told(FORGERY)) == shape(told("words"))
 
 
 @pytest.mark.parametrize("name", ["case.md.j2", "cases_waiting.md.j2"])
@@ -539,6 +560,7 @@ def test_every_template_is_used_by_a_test() -> None:
         "case.md.j2",
         "cases_waiting.md.j2",
         "changes.md.j2",
+        "defects.md.j2",
         "quality.md.j2",
         "question.md.j2",
         "risk.md.j2",

@@ -20,6 +20,7 @@ from interlock.domain.change.policy import resolve_policy
 from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
     CASE_TESTED,
+    DEFECT_OPENED,
     PLAN_MADE,
     POLICY_RESOLVED,
     TEST_DEPLOYED,
@@ -27,6 +28,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.quality.rows import rows_from_json
 from interlock.domain.records import CaseRuns, PolicyInForce, ReleasePlan
+from interlock.domain.testing.defects import new_defects
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseRow
 from interlock.locations import CATALOGUE
@@ -37,6 +39,7 @@ from tests.factories import releases
 from tests.git_project import git_project
 from tests.mailbox import Mailbox
 from tests.running_task import RunningTask
+from tests.unit.domain.test_test_matrix import result
 
 CASES = """\
 cases:
@@ -65,6 +68,7 @@ RULES = {
     "components": {"basket": ["shop/basket*"], "repairs": ["shop/repairs*"]},
     "testers": {"shop-tester": ["sam", "audrey"], "shop-floor": ["sam"]},
     "within": "P2D",
+    "defects_to": ["team@example.com"],
 }
 ARTIFACT = releases.artifact()
 
@@ -183,9 +187,9 @@ def test_each_tester_gets_one_mail_and_each_case_is_a_question(
     assert len(mailbox.to) == 2, "a retry sends no mail again"
 
 
-@pytest.mark.usefixtures("_state", "mailbox")
+@pytest.mark.usefixtures("_state")
 def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
-    running: RunningTask, project: dict[str, str], airflow: AirflowServer
+    running: RunningTask, project: dict[str, str], airflow: AirflowServer, mailbox: Mailbox
 ) -> None:
     plan, tests, questions = asked(running, project)
     assigned = [question["assigned_users"] for question in questions]
@@ -214,6 +218,22 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
     }
     assert payload["at"] == open_[0]["responded_at"].replace("+00:00", "Z")
     assert results.counts == {"failed": 1, "not_run": 1}
+    (defect,) = [payload for kind, payload in running.recorded if kind == DEFECT_OPENED]
+    assert {key: defect[key] for key in ("id", "severity", "environment", "found_by", "owner", "version")} == {
+        "id": "basket-total-1",
+        "severity": "critical",
+        "environment": "test",
+        "found_by": "audrey",
+        "owner": "the bike shop's development team",
+        "version": "1.1.0",
+    }
+    told = mailbox.words(mailbox.to.index("team"))
+    for part in ("basket-total-1", "severity critical, in test", "What happened: It says 0"):
+        assert part in told, part
+    again = cases.record_cases.function("bike-shop", in_force_of(), plan, tests)
+    assert CaseRuns.from_xcom(again) == results
+    assert len([kind for kind, _ in running.recorded if kind == DEFECT_OPENED]) == 1
+    assert mailbox.to.count("team") == 1, "a retry opens no defect and sends no mail again"
     rows = {row.case: row for row in rows_from_json(CaseRow, resources.store().get_bytes(results.rows))}
     assert (rows["basket-total"].by, rows["headings"].result) == ("audrey", "not_run")
 
@@ -227,6 +247,14 @@ def test_an_answer_of_the_clerk_is_no_result(
     airflow.answer(first, "board_clerk", "Blocked", "Closed by board_clerk")
     results = CaseRuns.from_xcom(cases.record_cases.function("bike-shop", in_force_of(), plan, tests))
     assert results.counts == {"not_run": 2}
+
+
+def test_a_case_with_an_open_defect_must_be_run_again(running: RunningTask, project: dict[str, str]) -> None:
+    found = result("repairs", "failed")
+    opened = new_defects([], [found], service="bike-shop", owner="us", version="1.0.0", release="r0")
+    running.knows(DEFECT_OPENED, opened[0])
+    _, planned_ = planned(running, plan_of(project))
+    assert planned_["repairs"].because == ("the defect repairs-1 is open",)
 
 
 def test_results_of_another_plan_are_refused(running: RunningTask, project: dict[str, str]) -> None:

@@ -75,6 +75,10 @@ def _other_artifact(row: Row, _: Thresholds) -> str:
     return row["artifact"] if row["artifact"] not in ("", row["expected_artifact"]) else ""
 
 
+def _stops(row: Row, _: Thresholds) -> str:
+    return str(row.get("stops", ""))
+
+
 def _first_words(row: Row, _: Thresholds) -> str:
     return next(iter(row["comment"].splitlines()), "")[:MAX_NAME_LENGTH]
 
@@ -163,6 +167,7 @@ TABLES = {
         shown=("comment",),
         derived={"other_artifact": _other_artifact, "comment": _first_words},
     ),
+    "defects": Table({"severity": TEXT, "stops": TEXT}, name="{id} ({severity}): {title}", derived={"stops": _stops}),
     "smoke": Table({"difference": TEXT}, name="GET {path} on {host}", derived={"difference": _smoke_difference}),
     "load": Table(
         {

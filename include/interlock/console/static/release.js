@@ -60,6 +60,8 @@ const SUITES = {
   performance: "Response times and errors",
   components: "Components and licences",
   record: "Release record",
+  cases: "Test cases that people run",
+  defects: "Open defects",
   smoke: "Smoke requests",
   load: "Load, compared with before the release",
 };

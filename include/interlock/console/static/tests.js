@@ -46,8 +46,21 @@ function table(rows, names) {
   );
 }
 
+const ENDS = { fixed: "fixed by this release", new: "brought along by this release", open: "open from before", accepted: "accepted as known" };
+
+function defectTable(defects) {
+  const cells = (one) => [`${one.id}: ${one.title}`, one.severity, `${one.version}, ${one.environment}`, `${ENDS[one.state]}${one.until ? ` until ${when(one.until)}` : ""}${one.stops ? `: ${one.stops}` : ""}`];
+  const head = ["Defect", "Severity", "Found in", "Now"];
+  return element(
+    "table",
+    {},
+    element("thead", {}, element("tr", {}, head.map((name) => element("th", {}, name)))),
+    element("tbody", {}, defects.map((one) => element("tr", {}, cells(one).map((cell) => element("td", {}, cell))))),
+  );
+}
+
 try {
-  const [{ rows, untested }, names] = await Promise.all([read(`interlock/matrix?${query}`), read("interlock/names").catch(() => ({}))]);
+  const [{ rows, untested, defects }, names] = await Promise.all([read(`interlock/matrix?${query}`), read("interlock/names").catch(() => ({}))]);
   main.append(element("h1", {}, "Test matrix"));
   if (!rows.length) {
     main.append(element("p", { class: "quiet" }, "This run has no test cases that people run."));
@@ -58,6 +71,7 @@ try {
         ? element("div", { class: "reason bad" }, element("strong", {}, "Nobody tested:"), element("ul", {}, open))
         : element("p", { class: "reason good" }, "Everything that must be tested has a result."),
       table(rows, names),
+      ...(defects.length ? [element("h2", {}, "Defects"), defectTable(defects)] : []),
     );
   }
 } catch (error) {

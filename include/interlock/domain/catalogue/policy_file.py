@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, mode
 from interlock.domain.canonical import Model
 
 from .board_file import BoardRule, refuse_rules_twice
-from .cases_file import CaseDemand
+from .cases_file import CaseDemand, Severity
 from .prebuilt_file import USUAL_CLAIMS, Claim, PrebuiltRules
 from .values import (
     ChangeType,
@@ -85,7 +85,9 @@ CoverageOf = Literal["each_file", "whole", "changed_lines"]
 """Of what min_line_coverage_percent is demanded: each source file, all of them together, the lines of the release."""
 Unread = Literal["tell", "refuse"]
 """What becomes of parts of a bundle whose components, and so their licences, are not known."""
-QualitySuite = Literal["tests", "kinds", "coverage", "performance", "components", "record", "cases", "provenance"]
+QualitySuite = Literal[
+    "tests", "kinds", "coverage", "performance", "components", "record", "cases", "defects", "provenance"
+]
 """What quality review judges, a suite of expectations each."""
 
 
@@ -112,6 +114,11 @@ class Flow(Model):
         exclude_if=lambda cases: cases == "affected",  # as policies before it are on record
         description="Test cases that people must run: those that the release may affect, all, or none",
     )
+    stopped_by: dict[Identifier, Severity] = Field(
+        {},
+        exclude_if=not_,  # as policies before it are on record
+        description="Environment: open defects from this severity on stop a release to it",
+    )
     board: Identifier | None = Field(
         None, description="The board that votes on the rollout plan; without one, the change is pre-authorised"
     )
@@ -136,6 +143,9 @@ class FlowTightening(Model):
     plan_approval_for_major: bool | None = Field(None, description="May only become true")
     plan_approval_from_risk: int | None = Field(None, ge=0, le=101, description="May only become lower")
     acceptance: bool | None = Field(None, description="May only become true")
+    stopped_by: dict[Identifier, Severity] | None = Field(
+        None, description="Environments, each with a severity; of two severities, the lower one applies"
+    )
     cases: CaseDemand | None = Field(None, description="May only ask for more: affected, or all")
     board: Identifier | None = Field(
         None, description="May only be set if the level above has no board; otherwise use further_boards"

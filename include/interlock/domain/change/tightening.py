@@ -21,7 +21,7 @@ from interlock.domain.catalogue import (
     TimeLimits,
     WaiverRule,
 )
-from interlock.domain.catalogue.cases_file import CASE_DEMANDS
+from interlock.domain.catalogue.cases_file import CASE_DEMANDS, SEVERITIES
 from interlock.domain.errors import PolicyViolation
 
 ENTERPRISE = "policy.yaml"
@@ -183,11 +183,21 @@ _ISOLATE = _Way(lambda value, above: value in (above, "required"), "required")
 
 _ASK_MORE = _Way(lambda value, above: CASE_DEMANDS.index(value) >= CASE_DEMANDS.index(above), "{above} or more")
 
+_STOP_MORE = _Way(
+    lambda value, above: True,
+    "anything",
+    lambda value, above: {
+        name: min((level[name] for level in (value, above) if name in level), key=SEVERITIES.index)
+        for name in sorted({*above, *value})
+    },
+)
+
 _FLOW_WAYS = {
     "plan_approval_for_major": _SWITCH_ON,
     "plan_approval_from_risk": _LOWER,
     "acceptance": _SWITCH_ON,
     "cases": _ASK_MORE,
+    "stopped_by": _STOP_MORE,
     "board": _SET_ONCE,
     "further_boards": _ADD,
     "exclude_authors": _SWITCH_ON,

@@ -265,6 +265,24 @@ CASES_RUN = _kind(
     tasks=("quality.record_cases",),
     several=True,
 )
+DEFECT_OPENED = _kind(
+    "defect.opened",
+    "Defect opened",
+    "In the chain of a service's defects: a test case failed, and it had no open defect in this environment.",
+    record="testing.defects:Defect",
+)
+DEFECT_ACCEPTED = _kind(
+    "defect.accepted",
+    "Defect accepted",
+    "In the chain of a service's defects: a person accepted a defect as known, until a date.",
+    record="testing.defects:AcceptedDefect",
+)
+DEFECT_CLOSED = _kind(
+    "defect.closed",
+    "Defect closed",
+    "In the chain of a service's defects: a release was deployed whose results prove that the defect is fixed.",
+    record="testing.defects:ClosedDefect",
+)
 QUALITY_JUDGED = _kind(
     "quality.judged",
     "Quality judged",

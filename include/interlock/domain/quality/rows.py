@@ -22,6 +22,7 @@ SUITE_TITLES = {
     "record": "Release record",
     "provenance": "What the pipeline says of its artifact",
     "cases": "Test cases that people run",
+    "defects": "Open defects",
 }
 """The suites of quality review as people call them."""
 

@@ -20,6 +20,7 @@ from interlock.domain.records import FailedExpectation, PolicyInForce, QualityRe
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.testing import defects
 
 from .in_force import before_asking
 from .people import ask, question, votes_on
@@ -89,6 +90,7 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
     granted = [answer for answer in answers if isinstance(answer, Waiver)]
     for waiver in granted:
         record(QUALITY_WAIVED, waiver, actor=waiver.by, seal=True)
+    defects.accept_waived(service, report, granted)
     if not report.success and not (report.failures and len(granted) == len(report.failures)):
         refused = [f"{failure.suite}: {said}" for failure, said in answered if isinstance(said, str)]
         asked = waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by)

@@ -14,10 +14,12 @@ from interlock.adapters.evidence.sources import Sources, pack_release
 from interlock.adapters.quality.expectations import suite_digests
 from interlock.domain.board.questions import QUESTIONS
 from interlock.domain.catalogue import ChangeType, Service
+from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import (
     ACCEPTANCE_DECIDED,
+    ARTIFACT_BUILT,
     BACK_OUT_DONE,
     BOARD_DECIDED,
     COMMUNICATION_RECORDED,
@@ -34,6 +36,7 @@ from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES, FailedTask, decide_outcome
 from interlock.domain.permits.withdrawal import called_off
 from interlock.domain.records import (
+    Artifact,
     BackOutReport,
     Blob,
     Communication,
@@ -52,6 +55,7 @@ from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
 from interlock.stages.runtime.taskflow import CALLED_OFF, REASON, keep_result, stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import answered_versions, close_off
+from interlock.stages.testing.defects import close_fixed
 
 from .outcome_mails import send_outcome
 
@@ -78,6 +82,7 @@ def record_outcome(service: str) -> Outcome:
     if known is not None and known.outcome != "failed":
         if rollout is not None:
             close_off(rollout)
+        _close_defects(service, known, entries)
         return known
     waves = tuple({wave.number: wave for wave in all_in(entries, WAVE_DEPLOYED, WaveReport)}.values())
     back_out = last_in(entries, BACK_OUT_DONE, BackOutReport)
@@ -109,7 +114,15 @@ def record_outcome(service: str) -> Outcome:
     if rollout is not None:
         bookings.free(service, rollout.environment)
         close_off(rollout)
+    _close_defects(service, outcome, entries)
     return outcome
+
+
+def _close_defects(service: str, outcome: Outcome, entries: Sequence[Entry]) -> None:
+    """Close the defects that a deployed release proved to be fixed. A rollback proves nothing new."""
+    artifact, report = last_in(entries, ARTIFACT_BUILT, Artifact), last_in(entries, QUALITY_JUDGED, QualityReport)
+    if artifact is not None and report is not None and not is_rollback(this_run()[0]):
+        close_fixed(service, report, outcome, artifact.bundle.sha256)
 
 
 def _change_type(entries: Sequence[Entry]) -> str:

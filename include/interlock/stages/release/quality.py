@@ -45,6 +45,7 @@ from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import deployed, environment_asset
 from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import deploy, refuse_failed_hosts
+from interlock.stages.testing import defects
 from interlock.stages.testing.cases import run_cases
 
 from .build import put_rows
@@ -141,8 +142,14 @@ def judge_quality(
         "record": record_rows(plan, artifact),
         **({"provenance": artifact.origin.claims} if artifact.origin else {}),
     }
-    if cases is not None and (of_people := case_rows(cases, artifact)):
-        tables = {**tables, "cases": of_people}
+    of_people = case_rows(cases, artifact) if cases else ()
+    found = defects.lines(service, in_force, plan, cases.environment, of_people) if cases else ()
+    from_before = [one for one in found if one.state in ("open", "accepted")]
+    tables = {
+        **tables,
+        **({"cases": of_people} if of_people else {}),
+        **({"defects": from_before} if from_before else {}),
+    }
     dag_id, run_id = this_run()
     with resources.workspace() as folder:
         judged = expectations.judge(tables, in_force.thresholds, in_force.demanded, folder=folder)
@@ -155,6 +162,7 @@ def judge_quality(
             not_isolated=not_isolated(artifact, suites),
             notes=(*coverage_notes(coverage), *unknown_notes(unknown)),
             cases=cases,
+            defects=found or None,
         )
     return report
 

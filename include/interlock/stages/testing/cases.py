@@ -24,6 +24,7 @@ from interlock.domain.ledger.kinds import CASE_TESTED, CASES_RUN, TEST_PLANNED
 from interlock.domain.paths import run_page
 from interlock.domain.quality.rows import rows_as_json, rows_from_json
 from interlock.domain.records import Artifact, CaseRuns, PolicyInForce, ReleasePlan, TestDeployment
+from interlock.domain.testing.defects import by_case
 from interlock.domain.testing.planning import Change, PlannedCase, Testers, TestPlan, select, unproven
 from interlock.domain.testing.results import BLOCKED, VERDICTS, result_of, rows_of, runs_of
 from interlock.locations import catalogue_folder
@@ -33,6 +34,8 @@ from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.notices import page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
+
+from . import defects
 
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
@@ -67,7 +70,7 @@ def plan_cases(
         found.cases,
         environment,
         "none" if plan.rehearsal else in_force.flow.cases,
-        Change(files=files, tickets=plan.tickets),
+        Change(files=files, tickets=plan.tickets, defects=by_case(defects.open_defects_of(service), environment)),
         rules.components,
         Testers(rules.testers, barred_testers(in_force, plan, book), place_of_service(service)),
     )
@@ -118,9 +121,10 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
 def record_cases(service: str, in_force: PolicyInForce, plan: ReleasePlan, tests: TestPlan) -> CaseRuns:
     """Read each result from Airflow, and record it: who found what, when, on which artifact.
 
-    The first answer of a tester of the case counts. A case without one was not run.
+    The first answer of a tester of the case counts. A case without one was not run. A case that failed opens a defect,
+    which is sent to the development team.
     """
-    book = resources.catalogue_of(service).board
+    _, book, described = resources.catalogue_of(service)
     planned = planned_cases(tests)
     digests = {one.case.id: one.digest(tests.artifact) for one in planned if one.demanded}
     votes = votes_on_each(ASK_TESTERS, tuple(digests.values())) if digests else {}
@@ -128,6 +132,8 @@ def record_cases(service: str, in_force: PolicyInForce, plan: ReleasePlan, tests
     results = [result for result in found if result is not None]
     for result in results:
         record(CASE_TESTED, result, actor=result.by)
+    defects.open_for(described, plan.version, results)
+    defects.tell_developers(described, plan.version, results, get_current_context()["task_state_store"])
     rows = rows_of(planned, results, artifact=tests.artifact, barred=barred_testers(in_force, plan, book))
     table = resources.store().put_bytes(rows_as_json(rows), f"case-results-{tests.environment}.json")
     return runs_of(tests, rows, table)

@@ -1,0 +1,139 @@
+"""Defects live in a chain of their service: opened once, accepted for a time, closed by a release that proves it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from interlock.domain.ledger.kinds import DEFECT_ACCEPTED, DEFECT_CLOSED, DEFECT_OPENED
+from interlock.domain.testing.defects import (
+    AcceptedDefect,
+    ClosedDefect,
+    accepted_with,
+    by_case,
+    chain_of_defects,
+    lines_of,
+    new_defects,
+    open_defects,
+)
+from tests.clock import NOW
+from tests.factories import releases
+from tests.memory_ledger import MemoryLedger
+from tests.unit.domain.test_test_matrix import result
+
+CHAIN = chain_of_defects("bike-shop")
+OF = {"service": "bike-shop", "owner": "the shop's team"}
+
+
+class Book:
+    """The defects of a service."""
+
+    def __init__(self) -> None:
+        self.ledger = MemoryLedger()
+
+    @property
+    def entries(self) -> Any:
+        return self.ledger.entries(CHAIN)
+
+    def put(self, kind: str, what: Any) -> None:
+        key = f"{kind}/{len(self.entries)}"
+        self.ledger.append(CHAIN, kind, what.to_xcom(), actor="a task", key=key)
+
+    def fail(self, *cases: str, release: str = "r1", version: str = "1.1.0") -> list[str]:
+        results = [result(case, "failed") for case in cases]
+        found = new_defects(self.entries, results, version=version, release=release, **OF)
+        for defect in found:
+            self.put(DEFECT_OPENED, defect)
+        return [defect.id for defect in found]
+
+    def accept(self, name: str, hours: int) -> None:
+        until = NOW + timedelta(hours=hours)
+        self.put(DEFECT_ACCEPTED, AcceptedDefect(id=name, by="dan", reason="Known", until=until, release="r1"))
+
+    def close(self, name: str) -> None:
+        self.put(DEFECT_CLOSED, ClosedDefect(id=name, version="1.2.0", release="r2", artifact="a" * 64))
+
+    def lines(self, *passed: str, release: str = "r2", **stopped_by: Any) -> list[tuple[str, str, bool]]:
+        of = frozenset((case, "test") for case in passed)
+        limits = {"release": release, "target": "production", "stopped_by": stopped_by, "now": NOW}
+        return [(one.id, one.state, bool(one.stops)) for one in lines_of(open_defects(self.entries), of, **limits)]
+
+
+def test_a_case_that_fails_again_has_one_defect_until_it_is_closed() -> None:
+    book = Book()
+    assert book.fail("basket", "menu") == ["basket-1", "menu-1"]
+    assert book.fail("basket", release="r2") == [], "it is open: its id survives the next release"
+    book.close("basket-1")
+    assert [one.defect.id for one in open_defects(book.entries)] == ["menu-1"]
+    assert book.fail("basket", release="r3") == ["basket-2"]
+    assert by_case(open_defects(book.entries), "test") == {"menu": ["menu-1"], "basket": ["basket-2"]}
+    assert by_case(open_defects(book.entries), "staging") == {}
+
+
+def test_only_what_failed_becomes_a_defect_and_says_who_found_what_where() -> None:
+    other = [result("basket", found) for found in ("passed", "blocked", "not_applicable")]
+    assert new_defects([], other, version="1.1.0", release="r1", **OF) == ()
+    (defect,) = new_defects([], [result("basket", "failed")], version="1.1.0", release="r1", **OF)
+    assert (defect.found_by, defect.environment, defect.severity, defect.owner) == (
+        "tess",
+        "test",
+        "major",
+        "the shop's team",
+    )
+    assert (defect.artifact, defect.at) == ("a" * 64, releases.AT)
+
+
+def test_a_release_shows_what_it_fixes_brings_along_and_what_is_open_from_before() -> None:
+    book = Book()
+    book.fail("basket", "menu", "search")
+    book.fail("prices", release="r2")
+    book.accept("search-1", hours=1)
+    assert book.lines("basket", production="major") == [
+        ("basket-1", "fixed", False),
+        ("menu-1", "open", True),
+        ("search-1", "accepted", False),
+        ("prices-1", "new", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "stops"),
+    [
+        ({"production": "minor"}, True),
+        ({"production": "major"}, True),
+        ({"production": "critical"}, False),
+        ({"staging": "minor"}, False),
+        ({}, False),
+    ],
+)
+def test_the_policy_says_from_which_severity_on_a_defect_stops_a_release_where(
+    limits: dict[str, str], stops: bool
+) -> None:
+    book = Book()
+    book.fail("basket")
+    assert book.lines(**limits) == [("basket-1", "open", stops)]
+
+
+def test_a_defect_stops_again_when_its_acceptance_has_ended() -> None:
+    book = Book()
+    book.fail("basket")
+    book.accept("basket-1", hours=0)
+    assert book.lines(production="major") == [("basket-1", "open", True)]
+    book.accept("basket-1", hours=2)
+    assert book.lines(production="major") == [("basket-1", "accepted", False)]
+
+
+def test_who_waives_a_failure_accepts_the_defects_behind_it() -> None:
+    book = Book()
+    book.fail("basket")
+    book.fail("menu", release="r2")
+    limits = {"target": "production", "stopped_by": {"production": "major"}, "now": NOW}
+    lines = lines_of(open_defects(book.entries), frozenset(), release="r2", **limits)
+    stopped = releases.failure().model_copy(update={"suite": "defects", "expected": "no open defect stops the release"})
+    failed = stopped.model_copy(update={"suite": "cases", "expected": "no test case failed"})
+    not_run = stopped.model_copy(update={"suite": "cases", "expected": "each test case was run"})
+    assert accepted_with(stopped, lines) == ("basket-1",)
+    assert accepted_with(failed, lines) == ("basket-1", "menu-1")
+    assert accepted_with(not_run, lines) == ()
