@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 BROWSER_WAIT_MS = 240_000
 """The longest wait for what a page shows. Airflow's pages load much, and other tests have the machine as well."""
@@ -28,12 +28,19 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened_page(browser: Browser, **options: Any) -> Iterator[Page]:
-    """Open a page without cookies, or with those that ``storage_state`` names, for a block."""
+def opened_context(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
+    """Open a context without cookies, or with those that ``storage_state`` names, for a block."""
     context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, **options})
     context.set_default_timeout(BROWSER_WAIT_MS)
-    yield context.new_page()
+    yield context
     context.close()
+
+
+@contextmanager
+def opened_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """Open a page in a context of its own for a block."""
+    with opened_context(browser, **options) as context:
+        yield context.new_page()
 
 
 def log_in(page: Page, user: str, password: str) -> None:

@@ -10,20 +10,21 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import FINDING
 from interlock.domain.paths import question_page
 from interlock.domain.records import Blob, Communication
-from tests.browser import opened_page
+from tests.browser import opened_context, opened_page
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 
@@ -365,10 +366,17 @@ def test_names_are_those_of_the_catalogue(airflow: str) -> None:
     assert ask(airflow, "ben", "GET", "/interlock/names").json()["rita"] == "Rita Reyes"
 
 
-@pytest.fixture
-def coras(airflow: str, browser: Browser) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def coras_browser(airflow: str, browser: Browser) -> Iterator[BrowserContext]:
     """Return the browser of a member of the board."""
-    with opened_page(browser, storage_state=logged_in(airflow, browser, "cora")) as page:
+    with opened_context(browser, storage_state=logged_in(airflow, browser, "cora")) as context:
+        yield context
+
+
+@pytest.fixture
+def coras(coras_browser: BrowserContext) -> Iterator[Page]:
+    """Return a page of it."""
+    with closing(coras_browser.new_page()) as page:
         yield page
 
 
@@ -476,16 +484,17 @@ def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:
     expect(page.get_by_role("heading", name="Bike shop 1.1.0 backed out")).to_be_visible()
 
 
-def test_what_does_not_change_stays_in_its_place(airflow: str, page: Page) -> None:
-    page.clock.install()
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
-    heading = page.get_by_role("heading", name="Changes since 1.0.0", exact=True)
-    expect(heading).to_be_visible()
-    heading.evaluate("heading => { heading.parentElement.kept = true; }")
-    with page.expect_response("**/hitlDetails?**"):
-        page.clock.run_for(6_000)
-    expect(page.get_by_text("waiting for answers").first).to_be_visible()
-    assert heading.evaluate("heading => heading.parentElement.kept") is True
+def test_what_does_not_change_stays_in_its_place(airflow: str, browser: Browser, login: Any) -> None:
+    with opened_page(browser, storage_state=login) as page:  # a clock is installed in all pages of a context
+        page.clock.install()
+        page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+        heading = page.get_by_role("heading", name="Changes since 1.0.0", exact=True)
+        expect(heading).to_be_visible()
+        heading.evaluate("heading => { heading.parentElement.kept = true; }")
+        with page.expect_response("**/hitlDetails?**"):
+            page.clock.run_for(6_000)
+        expect(page.get_by_text("waiting for answers").first).to_be_visible()
+        assert heading.evaluate("heading => heading.parentElement.kept") is True
 
 
 def test_the_documents_of_a_release_are_on_its_page(
