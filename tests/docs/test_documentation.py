@@ -111,6 +111,9 @@ def test_no_setting_is_described_that_does_not_exist() -> None:
         "INTERLOCK_WITNESS_KEY",
         "INTERLOCK_WITNESS_LEDGER_URL_FILE",
         "INTERLOCK_WITNESS_PUBLIC_KEY",
+        "INTERLOCK_URL",
+        "INTERLOCK_USER",
+        "INTERLOCK_PASSWORD",
         "INTERLOCK_",
     }
     assert named - of_processes <= set(VARIABLES.values())

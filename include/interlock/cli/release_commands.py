@@ -15,12 +15,42 @@ from .where import Stack, asks_stack, end, failures_on_stderr, run_in_stack, run
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to an app."""
+    app.command()(release)
     app.command()(trains)
     app.command()(evidence)
     app.command("policy-backtest")(policy_backtest)
     app.command("past-releases")(past_releases)
     app.command()(roles)
     app.command("permit-keys")(permit_keys)
+
+
+def release(
+    service: Annotated[str, typer.Argument(help="The service, as its file is named.")],
+    version: Annotated[str, typer.Option(help="The version, such as 1.4.0.")],
+    key: Annotated[
+        str, typer.Option(help="What stands for this request, such as the build's number: again, it is the same run.")
+    ],
+    artifact: Annotated[str, typer.Option(help="sha256: and the digest of the artifact that the pipeline built.")] = "",
+    ref: Annotated[str, typer.Option(help="The tag or commit. Default: the version.")] = "",
+    summary: Annotated[str, typer.Option(help="The purpose of the release. Default: its version and the key.")] = "",
+    change_type: Annotated[str, typer.Option(help="standard, normal or emergency.")] = "normal",
+    ticket: Annotated[list[str] | None, typer.Option(help="A change ticket; can be given several times.")] = None,
+    rehearsal: Annotated[bool, typer.Option("--rehearsal", help="To the test environment only.")] = False,
+) -> None:
+    """Request a release as a pipeline does: INTERLOCK_URL, INTERLOCK_USER and INTERLOCK_PASSWORD say where and who."""
+    with failures_on_stderr():
+        from .release import request_and_tell
+
+        form = {
+            "ref": ref or version,
+            "version": version,
+            "change_type": change_type,
+            "summary": summary or f"Release {version}, by {key}",
+            **({"artifact": artifact} if artifact else {}),
+            **({"tickets": ticket} if ticket else {}),
+            **({"rehearsal": True} if rehearsal else {}),
+        }
+        request_and_tell(service, form, key)
 
 
 def permit_keys(

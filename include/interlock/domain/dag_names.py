@@ -6,6 +6,7 @@ are those of its catalogue, those that its own files made, and those that have a
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -143,6 +144,14 @@ def run_name(subject: str, at: datetime, *, rehearsal: bool = False) -> str:
     """
     name = f"{_UNQUOTED.sub('-', subject)}__{instant_in_name(at, 'milliseconds')}"
     return f"{name}__rehearsal" if rehearsal else name
+
+
+def name_by_key(subject: str, key: str) -> str:
+    """Return the id of a run that somebody asks for with a key: the same key always gives the same run.
+
+    :param subject: a version, say.
+    """
+    return f"{_UNQUOTED.sub('-', subject)}__key-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def instant_in_name(at: datetime, timespec: str = "seconds") -> str:

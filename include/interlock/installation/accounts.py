@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Board, Catalogue, Service
+from interlock.domain.change.pipelines import PIPELINE
 from interlock.domain.trains.manifest import CONDUCTOR
 
 READER, CLERK = "interlock_reader", "board_clerk"
@@ -24,7 +25,7 @@ class Account(Model):
     @property
     def is_service(self) -> bool:
         """Say whether a program uses this account."""
-        return self.user in (READER, CLERK, CONDUCTOR)
+        return self.user in (READER, CLERK, CONDUCTOR) or PIPELINE in self.roles
 
 
 SERVICE_ACCOUNTS = (
@@ -41,7 +42,7 @@ def accounts_of(catalogue: Catalogue, staff: Sequence[Account] = ()) -> tuple[Ac
     :param staff: people whom the catalogue may not name.
     """
     people = {person.user: (person.name, person.email) for person in catalogue.board.people}
-    others = (*staff, *SERVICE_ACCOUNTS)
+    others = (*staff, *SERVICE_ACCOUNTS, *_of_pipelines(catalogue))
     given = {account.user: (account.name, account.email) for account in others}
     held: dict[str, list[tuple[str, str]]] = {}
     for user, role, title in (*positions(catalogue), *((one.user, one.roles[0], one.title) for one in others)):
@@ -53,6 +54,12 @@ def accounts_of(catalogue: Catalogue, staff: Sequence[Account] = ()) -> tuple[Ac
         titles = ", ".join(dict.fromkeys(title for _, title in ranks))
         result.append(Account(user=user, name=name, email=email, roles=roles, title=titles))
     return tuple(result)
+
+
+def _of_pipelines(catalogue: Catalogue) -> Iterator[Account]:
+    for user, services in catalogue.policy.pipelines.items():
+        title = f"pipeline of {', '.join(services)}"
+        yield Account(user=user, name=f"Pipeline {user}", email=f"{user}@example.com", roles=(PIPELINE,), title=title)
 
 
 def positions(catalogue: Catalogue) -> Iterator[tuple[str, str, str]]:

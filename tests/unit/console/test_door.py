@@ -380,7 +380,9 @@ def test_a_body_in_pieces_is_read_whole_and_a_client_that_goes_is_let_go(behind:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": ROUTE}
-        anyio.run(ReleaseControl(behind, CATALOGUE, None, lambda *_: None, rita, lookups=OURS), scope, receive, send)
+        nothing = having(frozenset())
+        door = ReleaseControl(behind, CATALOGUE, None, lambda *_: None, rita, lookups=OURS, roles=nothing)
+        anyio.run(door, scope, receive, send)
         return sent
 
     assert run([*pieces, {"type": "http.request", "body": b"", "more_body": False}])[0]["status"] == 200
@@ -1014,3 +1016,30 @@ def test_without_a_ledger_nothing_is_withdrawn(behind: Behind) -> None:
     assert answer.status_code == 503
     assert "The ledger does not answer" in answer.json()["detail"]
     assert not behind.came
+
+
+@pytest.fixture
+def with_pipelines(tmp_path: Path) -> Path:
+    """A catalogue that names the account of a pipeline."""
+    copy = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+    with (copy / "policy.yaml").open("a") as file:
+        file.write("pipelines: { jenkins-shop: [bike-shop], jenkins-till: [] }\n")
+    return copy
+
+
+def test_a_pipeline_requests_releases_of_its_service(behind: Behind, with_pipelines: Path) -> None:
+    answer = ask(behind, ROUTE, {"conf": GOOD}, user="jenkins-shop", catalogue=with_pipelines)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("user", "roles"), [("jenkins-till", frozenset()), ("jenkins-new", frozenset({"pipeline"}))], ids=["named", "role"]
+)
+def test_a_pipeline_requests_no_release_of_another_service(
+    behind: Behind, with_pipelines: Path, user: str, roles: frozenset[str]
+) -> None:
+    answer = ask(behind, ROUTE, {"conf": GOOD}, user=user, roles=roles, catalogue=with_pipelines)
+    assert answer.status_code == 403
+    assert f"{user} is the account of a pipeline and may request releases of no service" in answer.text
+    assert "Rule: pipelines, in policy.yaml" in answer.text
+    assert behind.came == []

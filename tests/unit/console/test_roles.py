@@ -58,6 +58,7 @@ def test_the_roles_of_the_process_are_all_there() -> None:
         "interlock_reader",
         "board_clerk",
         "interlock_conductor",
+        "pipeline",
     }
 
 
@@ -77,7 +78,7 @@ def test_the_clerk_may_only_answer() -> None:
 
 
 def test_whoever_logs_in_sees_the_pages() -> None:
-    for role in set(ROLES) - {"interlock_reader", "board_clerk", "interlock_conductor"}:
+    for role in set(ROLES) - {"interlock_reader", "board_clerk", "interlock_conductor", "pipeline"}:
         assert ("can_read", "Plugins") in ROLES[role], role
 
 
@@ -92,7 +93,12 @@ def test_the_conductor_may_ask_for_releases_and_nothing_else() -> None:
     assert ROLES["interlock_conductor"] == WEBSITE
     access = dag_access(RELEASED_BY)
     triggers = {role for role, may in access.items() if "can_create" in may.get("DAG Runs", ())}
-    assert triggers == {"release_manager", "interlock_conductor"}
+    assert triggers == {"release_manager", "interlock_conductor", "pipeline"}
+
+
+def test_a_pipeline_may_ask_for_releases_and_read_runs_and_nothing_else() -> None:
+    assert ROLES["pipeline"] == WEBSITE | {("can_read", "DAG Runs")}
+    assert "can_create" not in dag_access()["pipeline"].get("DAG Runs", ()), "of any other Dag"
 
 
 def test_a_train_may_be_paused_by_those_who_are_named() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interlock.domain.catalogue import ChangeType, Demanded, Person, Thresholds
+from interlock.domain.change.pipelines import refuse_foreign_pipeline
 from interlock.domain.change.policy import (
     build_rules_of,
     flows_of,
@@ -565,3 +566,11 @@ def test_lower_levels_only_add_claims() -> None:
 
 def test_a_policy_without_places_of_artifacts_has_the_digest_it_had_before() -> None:
     assert "claims" not in resolve_policy(policy(), service(), ChangeType.NORMAL).model_dump(mode="json")["demanded"]
+
+
+def test_a_pipeline_is_refused_by_the_first_task_too() -> None:
+    rules = policy(pipelines={"jenkins-shop": ["bike-shop"], "jenkins-till": ["till"]})
+    refuse_foreign_pipeline(rules, "jenkins-shop", "bike-shop")
+    refuse_foreign_pipeline(rules, "rita", "bike-shop")
+    with pytest.raises(PolicyViolation, match=r"may request releases of till, but it requested one of bike-shop\."):
+        refuse_foreign_pipeline(rules, "jenkins-till", "bike-shop")

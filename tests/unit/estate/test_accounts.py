@@ -69,6 +69,13 @@ def test_service_accounts_are_nobody(catalogue: Catalogue) -> None:
     assert {account.user for account in accounts(catalogue) if account.is_service} == {READER, CLERK, CONDUCTOR}
 
 
+def test_the_pipelines_of_the_policy_have_accounts(catalogue: Catalogue) -> None:
+    policy = catalogue.policy.model_copy(update={"pipelines": {"jenkins-shop": ("bike-shop",)}})
+    found = {one.user: one for one in accounts(catalogue.model_copy(update={"policy": policy}))}
+    assert found["jenkins-shop"].roles == ("pipeline",)
+    assert found["jenkins-shop"].is_service, "nobody logs in with it"
+
+
 def test_passwords_stay_when_somebody_joins(catalogue: Catalogue, tmp_path: Path) -> None:
     settings, everybody = Settings(state=tmp_path), accounts(catalogue)
     first = keep_passwords(settings, everybody[:3])

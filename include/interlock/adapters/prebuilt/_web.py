@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any, Self
@@ -98,16 +99,13 @@ class Web:
             raise TransientError(f"{_shown(url)} does not answer: {error}", next_step="try again") from error
         raise missing(f"{_shown(url)} leads on more than {_MAX_REDIRECTS} times", self.name)
 
-    def trust(self) -> ssl.SSLContext | bool:
+    def trust(self) -> ssl.SSLContext:
         """Return whose certificates count, for a client."""
-        if not self.ca:
-            return True
         try:
-            return ssl.create_default_context(cafile=self.ca)
+            return _trust(self.ca)
         except OSError as error:
-            raise missing(
-                f"{self.ca}, the ca of the connection {self.name}, cannot be read: {error}", self.name
-            ) from error
+            what = f"{self.ca}, the ca of the connection {self.name}, cannot be read: {error}"
+            raise missing(what, self.name) from error
 
     def _auth(self, url: str, headers: Mapping[str, str]) -> httpx.Auth | None:
         if "Authorization" in headers or not self.password or _origin(url) != _origin(self.url):
@@ -131,6 +129,11 @@ class Web:
             self.name,
             next_step=f"check login and password of the connection {self.name}" if status in (401, 403) else "",
         )
+
+
+@cache  # reading the certificates takes longer than most requests
+def _trust(ca: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context()
 
 
 class WebFiles:

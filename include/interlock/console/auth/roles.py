@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from interlock.console.control.rules import BREAK_GLASS, RELEASE_MANAGER
+from interlock.domain.change.pipelines import PIPELINE
 from interlock.domain.errors import ReleaseError
 from interlock.domain.trains.manifest import CONDUCTOR
 
@@ -68,16 +69,17 @@ ROLES: dict[str, frozenset[Permission]] = {
     "interlock_reader": WEBSITE | RECORDS | _all(READ, "Audit Logs"),
     "board_clerk": WEBSITE | _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
     CONDUCTOR: WEBSITE,
+    PIPELINE: WEBSITE | _all(READ, RUNS),
 }
 SERVICE_ACCOUNTS = ("interlock_reader", "board_clerk", CONDUCTOR)
 """User names of Interlock's own, each with the role of its name."""
 FROM_CATALOGUE = frozenset(
-    {"board_member", "tester", "functional_approver", "senior_management", "support", *SERVICE_ACCOUNTS}
+    {"board_member", "tester", "functional_approver", "senior_management", "support", PIPELINE, *SERVICE_ACCOUNTS}
 )
 """Roles that the catalogue gives; an administrator gives the others."""
-RELEASED_BY = (RELEASE_MANAGER, CONDUCTOR)
-"""The roles that trigger releases. The conductor triggers only those of passengers of trains: the middleware and the
-first task of a release refuse any other."""
+RELEASED_BY = (RELEASE_MANAGER, CONDUCTOR, PIPELINE)
+"""The roles that trigger releases. The conductor triggers only those of passengers of trains, and the account of a
+pipeline only those of its services: the middleware and the first task of a release refuse any other."""
 
 
 WATCHERS = ("operator", "auditor", BREAK_GLASS, "interlock_reader")

@@ -51,7 +51,7 @@ from .routes import RequestKind
 from .rules import RELEASE_MANAGER, is_controlled, is_root, refusal_of_root, service_of
 from .run_names import name_run, sized
 from .task_requests import ABOUT, GUARDED, Lookups, is_of_a_task, refused
-from .train_requests import not_on_the_train
+from .train_requests import not_of_its_service, not_on_the_train
 from .withdrawal_requests import refused_withdrawal
 
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
@@ -196,7 +196,7 @@ class ReleaseControl:
         why = await to_thread.run_sync(self._refusal, dag_id, body, user)
         if why:
             await answer(send, 422, why)
-        elif dag_id.lower().startswith(RELEASES) and (why := await self._of_a_train(dag_id, body, user)):
+        elif dag_id.lower().startswith(RELEASES) and (why := await self._of_another(dag_id, body, user, scope)):
             await answer(send, 403, why)
         elif dag_id.lower() == WITHDRAW_RELEASE and (refused := await self._of_a_withdrawal(body, user, scope)):
             await answer(send, *refused)
@@ -221,6 +221,15 @@ class ReleaseControl:
         """Say why a release may not be requested as a passenger of a train, or by the conductor; empty: it may."""
         conf, service = json.loads(body)["conf"], service_of(dag_id)
         return await to_thread.run_sync(not_on_the_train, user, service, conf, self._open_ledger)
+
+    async def _of_another(self, dag_id: str, body: bytes, user: str, scope: Scope) -> str:
+        """Say why a release may not be requested by this user, as a train's or a pipeline's; empty: it may."""
+        if why := await self._of_a_train(dag_id, body, user):
+            return why
+        if not user:
+            return ""  # Airflow refuses the request next
+        roles, folder = await self._roles(scope), self.catalogue or catalogue_folder()
+        return await to_thread.run_sync(not_of_its_service, user, roles, service_of(dag_id), folder)
 
     async def _of_a_withdrawal(self, body: bytes, user: str, scope: Scope) -> tuple[int, str] | None:
         """Return status and reason of a refused withdrawal; none: this user can withdraw the release."""

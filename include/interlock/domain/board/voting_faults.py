@@ -30,6 +30,12 @@ def faults_of_policy(policy: Policy, book: BoardBook, *, services: Collection[st
     for unit, level in policy.business_units.items():
         place = ("business_units", unit)
         yield from faults_of_level(level, book, place, units=policy.business_units.keys(), services=services)
+    for user, named in policy.pipelines.items():
+        if user in book.names:
+            yield Problem(("pipelines", user), user, "an account that no person of board.yaml has")
+        for index, service in enumerate(named):
+            if service not in services:
+                yield Problem(("pipelines", user, index), service, f"an existing service: {', '.join(services)}")
 
 
 def faults_of_level(

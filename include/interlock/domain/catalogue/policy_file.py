@@ -406,6 +406,9 @@ class Policy(Model):
     builds: BuildRules = BuildRules()
     permits: PermitRules = PermitRules()
     prebuilt: PrebuiltRules = PrebuiltRules()
+    pipelines: dict[UserName, Annotated[tuple[Identifier, ...], AfterValidator(each_once)]] = Field(
+        {}, description="Accounts of pipelines, and the services of which each may request releases"
+    )
     claims: dict[Tier, Annotated[tuple[Claim, ...], AfterValidator(each_once)]] = Field(
         {},
         description="What the pipelines of prebuilt artifacts must say of them, by the tier of the service; default "

@@ -171,7 +171,7 @@ def _claims(one: Signed, expected: Expected) -> Iterator[VerifiedClaim]:
     yield from _source_and_commit(one, parameters, definition, expected)
     workflow = parameters.get("workflow")
     path = _text(workflow.get("path")) if isinstance(workflow, Mapping) else _text(workflow)
-    named = [found for found in (path, _workflow_in(one)) if found]
+    named = [path, *([certified] if (certified := _workflow_in(one)) else [])]
     yield from _named("workflow", expected.workflow, named, expected)
     entry = _text(parameters.get("entryPoint")) or _text(parameters.get("entry_point"))
     yield from _named("entry_point", expected.entry_point, [entry] if entry else [], expected)
@@ -183,14 +183,14 @@ def _source_and_commit(
     """Judge which commit of which repository was built: as asked for, as fetched, and as a certificate says."""
     place = place_of(expected.repository)
     fetched = [*_git_dependencies(definition)]
-    asked = [text for text in (_source_in(parameters), one.source) if text]
+    asked = [text for text in (*_sources_in(parameters), one.source) if text]
     sources = [*asked, *(uri for uri, _ in fetched if not asked or place_of(uri) == place)]
     same = bool(sources) and all(place_of(uri) == place for uri in sources)
     yield _claim("source", expected.repository, sources, expected, holds=same)
     commits = [commit for uri, commit in fetched if place_of(uri) == place]
-    commits += [one.commit] if one.commit else []
-    right = bool(commits) and all(commit == expected.commit for commit in commits)
-    yield _claim("commit", expected.commit, commits, expected, holds=right)
+    said = [*commits, *([one.commit] if one.commit else [])]
+    right = bool(commits) and all(commit == expected.commit for commit in said)
+    yield _claim("commit", expected.commit, said, expected, holds=right)
 
 
 def _claim(claim: Claim, wanted: str, found: Sequence[str], expected: Expected, *, holds: bool) -> VerifiedClaim:
@@ -206,7 +206,8 @@ def _named(claim: Claim, wanted: str | None, found: Sequence[str], expected: Exp
     """Judge what the service's own file has to name."""
     if wanted is not None:
         holds = bool(found) and all(text == wanted for text in found)
-        yield VerifiedClaim(claim=claim, expected=wanted, found=", ".join(found)[:1000] or NOTHING, holds=holds)
+        said = ", ".join(text or NOTHING for text in found)[:1000]
+        yield VerifiedClaim(claim=claim, expected=wanted, found=said or NOTHING, holds=holds)
     elif claim in expected.demanded:
         said = f"build.{claim} in {expected.file}, because the policy demands this claim"
         yield VerifiedClaim(claim=claim, expected=said, found=NOTHING, holds=False)
@@ -221,12 +222,15 @@ def _workflow_in(one: Signed) -> str:
     return text.removeprefix(before) if one.source and text.startswith(before) else text
 
 
-def _source_in(parameters: Mapping[str, Any]) -> str:
-    """Return the repository that a build was asked to build."""
+def _sources_in(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the repository that a build was asked to build, as often as its parameters name it."""
     source = parameters.get("source")
     if isinstance(source, Mapping):
-        source = source.get("repository") or source.get("uri")
-    return _text(source) or _text(_mapping(parameters.get("workflow")).get("repository"))
+        yield _text(source.get("repository"))
+        yield _text(source.get("uri"))
+    else:
+        yield _text(source)
+    yield _text(_mapping(parameters.get("workflow")).get("repository"))
 
 
 def _git_dependencies(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -234,9 +238,9 @@ def _git_dependencies(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]
     resolved = definition.get("resolvedDependencies")
     for one in resolved if isinstance(resolved, list) else ():
         digest, uri = _mapping(_mapping(one).get("digest")), _text(_mapping(one).get("uri"))
-        commit = digest.get("gitCommit") or (digest.get("sha1") if uri.startswith("git") else None)
+        commit = _text(digest.get("gitCommit")) or (_text(digest.get("sha1")) if uri.startswith("git") else "")
         if commit:
-            yield uri, str(commit)
+            yield uri, commit
 
 
 def _byproducts(predicate: Mapping[str, Any]) -> Iterator[str]:
@@ -255,7 +259,8 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """Return a text; of what is something else, a text that nothing equals, because it was stated and means nothing."""
+    return value if isinstance(value, str) else "" if value is None else f"no text: {value!r}"[:200]
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from interlock.adapters.build.tools import runs_unit_tests
 from interlock.domain.catalogue import ServiceCatalogue
 from interlock.domain.change import effective
 from interlock.domain.change import policy as change_policy
+from interlock.domain.change.pipelines import refuse_foreign_pipeline
 from interlock.domain.change.request import ReleaseRequest, parse_request, refuse_wrong_artifact
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQUESTED
@@ -62,6 +63,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     asked = as_asked(service, request)
     by = asked["requested_by"]
     record(RELEASE_REQUESTED, asked, actor=by)
+    refuse_foreign_pipeline(policy, by, service)
     passengers.refuse_beside_its_train(policy, service, request, by)
     in_force = effective.bound_to(catalogue, request.change_type)
     change_policy.refuse_unmeasured(policy, described)
