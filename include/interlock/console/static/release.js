@@ -52,16 +52,21 @@ const DECISIONS = [
   ["Acceptance", "acceptance"],
   ["Board decision", "board"],
 ];
+const REVIEWED = {
+  "tests": "Tests",
+  "kinds": "Tests of each kind",
+  "coverage": "Test coverage",
+  "performance": "Response times and errors",
+  "components": "Components and licences",
+  "record": "Release record",
+  "provenance": "What the pipeline says of its artifact",
+  "cases": "Test cases that people run",
+  "defects": "Open defects",
+};
 // --- end of what is generated
 const TITLES = Object.fromEntries(STAGES);
 const SUITES = {
-  tests: "Tests",
-  coverage: "Test coverage",
-  performance: "Response times and errors",
-  components: "Components and licences",
-  record: "Release record",
-  cases: "Test cases that people run",
-  defects: "Open defects",
+  ...REVIEWED,
   smoke: "Smoke requests",
   load: "Load, compared with before the release",
 };
@@ -71,6 +76,7 @@ const ENDED = new Set(["success", "failed", "skipped", "upstream_failed", "remov
 const PARKED = new Set(["deferred", "up_for_reschedule"]);
 const LIMITS = { planning: "plan_approval", acceptance: "acceptance", communication: "acknowledgement" };
 const EVERY = 5000;
+const LONG = 60; // characters of a cell that a narrow screen must not squeeze into a column of one word
 const page = document.getElementById("release");
 const known = new Map();
 
@@ -231,7 +237,7 @@ const code = (text) => element("code", {}, text ?? "—");
 
 function table(heads, rows, empty = "", kind = null) {
   if (!rows.length) return element("p", { class: "quiet" }, empty);
-  const cells = (row) => element("tr", {}, row.map((cell) => element("td", {}, cell ?? "—")));
+  const cells = (row) => element("tr", {}, row.map((cell) => element("td", { class: cell?.length > LONG ? "long" : null }, cell ?? "—")));
   const head = element("thead", {}, element("tr", {}, heads.map((name) => element("th", { scope: "col" }, name))));
   return element("div", { class: "wide" }, element("table", { class: kind }, head, element("tbody", {}, rows.map(cells))));
 }
@@ -617,14 +623,14 @@ function passengers({ tasks, reasons, records: { manifest, arrival } }) {
     return [
       one.service,
       one.version,
-      one.replaces ?? "nothing",
-      one.after.join(", "),
       pill(outcome ?? UNDER_WAY[task?.state] ?? task?.state ?? "pending"),
       reason ?? brief(reasons[task?.task_id]) ?? "",
+      one.replaces ?? "nothing",
+      one.after.join(", "),
       dag ? link("its release", `dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(id)}`) : "",
     ];
   });
-  const heads = ["Service", "Version", "Replaces", "After", "Outcome", "Reason", "Run"];
+  const heads = ["Service", "Version", "Outcome", "Reason", "Replaces", "After", "Run"];
   return section("Passengers", table(heads, rows, "No service is on board."));
 }
 
