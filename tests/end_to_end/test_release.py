@@ -68,6 +68,9 @@ def test_bad_input_is_refused_at_the_door_and_leaves_no_run(stack: Stack, rita: 
         reply = rita.ask_for_release({**good, field: bad})
         assert reply.status_code in (400, 422), f"{field}={bad!r}: {reply.status_code}"
         assert field in reply.text, reply.text
+    reply = rita.ask_for_release({**good, "ref": "9.9.9", "version": "9.9.9"})
+    assert reply.status_code == 422, reply.text
+    assert "The repository of bike-shop has no tag or branch '9.9.9'" in reply.text
     assert rita.get(f"dags/{DAG}/dagRuns")["total_entries"] == before
 
 
@@ -199,17 +202,20 @@ def test_a_day_of_a_release_office(stack: Stack, rita: Colleague, browser: Brows
 
     olga, form = stack.person("olga"), {"scope": "bike-shop", "reason": "The warehouse burns", "incident": "INC-9"}
     stop = olga.start(EMERGENCY_STOP, {**form, "hours": 1, "lift": ""})
-    seen = re.compile("^Emergency stop in force: .*bike-shop.*The warehouse burns")
+    stopped = "Emergency stop in force"  # other services may be frozen meanwhile
+    seen = re.compile(f"^{stopped}: .*bike-shop.*The warehouse burns")
     with opened_page(browser) as coras:
         coras.goto(asked_by_mail(stack, morning, "cora", "rollout.cast_ballot"))
         log_in(coras, "cora", passwords(stack.settings)["cora"])
         coras.goto(url)
-        expect(coras.get_by_test_id("interlock-home").get_by_role("alert")).to_have_text(seen)
+        expect(coras.get_by_test_id("interlock-home").get_by_role("alert").filter(has_text=stopped)).to_have_text(seen)
         coras.goto(f"{url}/plugin/release-calendar")
-        expect(coras.frame_locator("iframe[title='Release calendar']").get_by_role("alert")).to_have_text(seen)
+        calendar = coras.frame_locator("iframe[title='Release calendar']")
+        expect(calendar.get_by_role("alert").filter(has_text=stopped)).to_have_text(seen)
         coras.goto(f"{url}/interlock/release?dag_id={DAG}&run_id={quote(morning.id, safe='')}")
         expect(coras.get_by_role("alert")).to_have_text(seen)
     until("the stop to be recorded", lambda: stop.state in ENDED)
+    assert olga.get(f"dags/{EMERGENCY_STOP}/details")["params"]["lift"]["schema"]["examples"] == ["bike-shop"]
     lifted = olga.start(EMERGENCY_STOP, {**form, "hours": 1, "lift": "bike-shop"})
 
     withdrawn(rita, morning)

@@ -7,7 +7,8 @@ released: its hosts are changed one after the other. A fourth has a train to its
 from __future__ import annotations
 
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -214,22 +215,67 @@ def git(*arguments: str) -> None:
     subprocess.run(["git", *arguments], check=True, capture_output=True)
 
 
-def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_it(
-    stack: Stack, rita: Colleague, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def slow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tag_a_slow_patch(stack, tmp_path_factory.mktemp("slow") / "shop")
+
+
+@contextmanager
+def held_between_two_hosts(stack: Stack, rita: Colleague, version: str) -> Iterator[Release]:
+    """Release a version of which one host has it, and which a freeze keeps from the others for a block."""
     (before,) = stack.production()
-    slow = tag_a_slow_patch(stack, tmp_path / "shop")
-    run = rita.release(slow, change_type="standard", summary="Look twice", tickets=["SHOP-18"])
+    run = rita.release(version, change_type="standard", summary="Look twice", tickets=["SHOP-18"])
     stack.person("sam").decide(run, "communication.acknowledge_training", "Acknowledge", "Read", within=900)
-    until("the first host to have it", lambda: hosts_with(stack, slow) == 1, within=900)
+    until("the first host to have it", lambda: hosts_with(stack, version) == 1, within=900)
     now = datetime.now(UTC)
     freeze = FREEZE.format(start=now - timedelta(hours=1), end=now + timedelta(hours=5))
     calendar = stack.settings.catalogue / "calendars" / "audit.yaml"
     calendar.write_text(f"{freeze}    during_rollout: stop\n")
-    waits = until("the wave to wait", lambda: run.result("implementation.wave_1", "waits_for"), within=600)
-    assert "The audit" in str(waits)
-    assert (hosts_with(stack, slow), hosts_with(stack, before)) == (1, 2), "one was finished, and no other begun"
-    calendar.unlink()
+    try:
+        waits = until("the wave to wait", lambda: run.result("implementation.wave_1", "waits_for"), within=600)
+        assert "The audit" in str(waits)
+        assert (hosts_with(stack, version), hosts_with(stack, before)) == (1, 2), "no other was begun"
+        yield run
+    finally:
+        calendar.unlink()
+
+
+def test_a_release_that_waits_in_mid_rollout_is_withdrawn_and_backed_out(
+    stack: Stack, rita: Colleague, slow: str
+) -> None:
+    (before,), mails = stack.production(), len(stack.mails())
+    with held_between_two_hosts(stack, rita, slow) as run:
+        reply = rita.withdraw(run.id, service=SERVICE)
+        assert reply.status_code == 200, reply.text
+        withdrawal = Run(rita, "withdraw_release", reply.json()["dag_run_id"])
+        assert run.finish(within=600) == "failed", "although the freeze is still in force"
+        assert ended(withdrawal) == "success"
+    outcome = run.outcome()
+    assert (outcome["outcome"], outcome["stage"]) == ("backed_out", "implementation"), outcome
+    assert "rita, who requested it, withdrew the release: The tag is wrong." in outcome["reason"]
+    assert withdrawal.result("await_end")["outcome"] == "backed_out"
+    assert sorted(one["outcome"] for one in run.result("verification.back_out")["results"]) == [
+        "backed_out",
+        "unchanged",
+        "unchanged",
+    ]
+    assert stack.production() == {before}
+    assert stack.in_service() == 3
+    told = {mail.subject: mail for mail in stack.mails()[mails:]}
+    assert "The tag is wrong." in told[f"Corner shop {slow}: backed out"].text
+    taken_back = told[f"Corner shop {slow}: taken back"]
+    assert f"You continue to use Corner shop {before}." in taken_back.text
+    announced = run.result("communication.record_communication")["sent"]
+    back = [mail for mail in stack.mails()[mails:] if mail.subject == taken_back.subject]
+    assert {to for mail in back for to in mail.recipients} == {to for each in announced.values() for to in each}
+
+
+def test_a_freeze_holds_a_rollout_between_two_hosts_and_an_emergency_stop_halts_it(
+    stack: Stack, rita: Colleague, slow: str
+) -> None:
+    (before,) = stack.production()
+    with held_between_two_hosts(stack, rita, slow) as run:
+        pass
     until("the second host to have it", lambda: hosts_with(stack, slow) == 2, within=600)
     olga, form = stack.person("olga"), {"scope": SERVICE, "reason": "The warehouse burns", "incident": "INC-9"}
     stop = Run(olga, "emergency_stop", olga.start("emergency_stop", {**form, "hours": 1, "lift": ""}).id)
