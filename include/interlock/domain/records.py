@@ -491,6 +491,7 @@ class PlannedStep(Model):
     do: Action
     way_back: Action | None = Field(description="What takes it back; none: it cannot be taken back")
     host: Later[Host] = Field(None, description="Of a command: the host that runs it")
+    works_from: Later[str] = Field(None, description="The oldest version that works after it; none: all do")
     left_out: str = Field("", exclude_if=not_, description="Why it is not done in this release; empty: it is done")
 
     @property

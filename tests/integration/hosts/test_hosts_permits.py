@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from interlock.adapters.hosts.fleet import deploy_hosts
+from interlock.adapters.hosts.fleet import Deployment, deploy_hosts
+from interlock.adapters.hosts.step_run import Program, StepRun, run_over
 from interlock.adapters.permits.issuer import Admission
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer, ssh_key
 from interlock.domain.calendars.bookings import Entered
@@ -22,6 +23,7 @@ from interlock.domain.errors import PolicyViolation
 from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, allowed_signer, closing_text, permit_text
 from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit
 from interlock.domain.permits.production import Production
+from interlock.domain.records import Host
 from tests.local_host import ADDRESS, LocalHost, LocalRelease, make_local_release
 from tests.sshd import make_release, sshd_fleet
 
@@ -287,3 +289,38 @@ def test_a_rehearsal_on_a_host_of_production_is_refused_by_the_host(tmp_path: Pa
         (result,) = asyncio.run(asked)
         assert "is a host of production, and it refused to be changed: it was shown no permit" in result.error
         assert machine.current is None
+
+
+def test_a_permit_for_a_step_runs_it_and_switches_nothing_and_no_other_permit_runs_it(
+    host: LocalHost, signer: Signer
+) -> None:
+    new = release_for(host)
+    machine = Host(instance_id="i-1", name="shop-1", address=ADDRESS, zone="a")
+    deployment = Deployment(
+        service="shop",
+        environment="production",
+        deployment_id="release_shop/manual__1",
+        deploy_root=str(host.root),
+        health=None,
+        drain_timeout=timedelta(seconds=1),
+        release=new.contents.release,
+        version=new.contents.version,
+        commit=new.contents.commit,
+        sha256=new.contents.sha256,
+        bundle=new.bundle,
+        keep_releases=3,
+    )
+
+    def run() -> StepRun:
+        return asyncio.run(run_over(machine, Program("a" * 32, "hook", 20), deployment, host))
+
+    host.permit = shown(permit_for(new), signer)
+    with pytest.raises(PolicyViolation, match="the permit is to deploy, and not for a step"):
+        run()
+    assert host.events == []
+    host.permit = shown(permit_for(new, purpose="step", step="a" * 32), signer)
+    assert run().outcome
+    assert host.events == ["RunbookStep 1.0.0"]
+    result = host.deploy(new)
+    assert (result.outcome, host.current) == ("failed", None)
+    assert "the permit is for a step, and not to switch releases" in result.error

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Action
+from interlock.domain.catalogue.runbook_file import CommandStep
 from interlock.domain.outcome.outcome import STAGES, FailedTask, decide_outcome
 from interlock.domain.permits.withdrawal import Withdrawal
 from interlock.domain.records import (
@@ -15,9 +17,12 @@ from interlock.domain.records import (
     Communication,
     FailedExpectation,
     Outcome,
+    PlannedStep,
     QualityReport,
     RolloutPlan,
     SmokeResult,
+    StepDirection,
+    StepReport,
     Strategy,
     Waiver,
 )
@@ -480,3 +485,47 @@ def test_a_host_that_failed_is_borne_by_the_error_budget_of_the_plan_or_it_is_a_
     outcome = decide_outcome(service="bike-shop", version="1.1.0", **facts)
     assert outcome.outcome == ended
     assert bad.name in outcome.reason, "nobody is left behind in silence"
+
+
+def _runbook(**changes: Any) -> tuple[PlannedStep, ...]:
+    command = Action(command=CommandStep(script="migrate.sh"))
+    usual = {"when": "before", "estimate": timedelta(minutes=5), "do": command, "way_back": command}
+    return (
+        PlannedStep(**{**usual, "number": 1, "name": "migrate", "title": "Migrate", **changes}),
+        PlannedStep(**{**usual, "number": 2, "name": "tell", "title": "Tell", "way_back": None}),
+    )
+
+
+def _ended(number: int, direction: StepDirection = "forward", outcome: Any = "done") -> StepReport:
+    about = {"name": "x", "title": "x", "id": "a" * 32, "estimate": timedelta(minutes=5)}
+    return StepReport(number=number, direction=direction, outcome=outcome, **about)
+
+
+def test_a_release_is_deployed_only_if_the_record_has_every_step_as_done() -> None:
+    changes = replanned(runbook=_runbook())
+    assert decided(**changes, steps=[_ended(1), _ended(2)]).outcome == "deployed"
+    assert decided(**changes, steps=[_ended(1), _ended(2, outcome="left_out")]).outcome == "deployed"
+    for lacking in ([_ended(1)], [_ended(1), _ended(2, outcome="failed")]):
+        outcome = decided(**changes, steps=lacking)
+        assert (outcome.outcome, outcome.stage) == ("failed", "implementation")
+        assert outcome.reason == "No record says that steps of the runbook are done: “Tell”."
+
+
+def test_a_back_out_is_complete_only_if_the_steps_are_taken_back_and_says_what_stays() -> None:
+    planned = frozen(runbook=_runbook())
+    back = {
+        "rollout": planned,
+        "decisions": decisions(planned),
+        "waves": waves(planned),
+        "back_out": back_out(planned),
+        "running": answering("1.0.0"),
+    }
+    whole = decided(**back, steps=[_ended(1), _ended(1, "back"), _ended(2, outcome="failed")])
+    assert whole.outcome == "backed_out"
+    assert whole.reason.endswith("What cannot be taken back stays: “Tell”.")
+    never = decided(**back, steps=[_ended(1, outcome="failed"), _ended(1, "back")])
+    assert (never.outcome, "stays" in never.reason) == ("backed_out", False)
+    for known in ([_ended(1)], [_ended(1), _ended(1, "back", "failed")], [_ended(1, "back", "failed")]):
+        outcome = decided(**back, steps=known)
+        assert outcome.outcome == "failed"
+        assert "The back-out failed: “Migrate” was not taken back." in outcome.reason

@@ -14,7 +14,8 @@ from interlock.domain.catalogue import ChangeType, Service, ServiceCatalogue, Wa
 from interlock.domain.catalogue.runbook_file import Step, irreversible_of, wave_of
 from interlock.domain.change.effective import rules_for
 from interlock.domain.errors import AssetMissing, PolicyViolation
-from interlock.domain.records import RolloutPlan
+from interlock.domain.records import RolloutPlan, RunningRelease
+from interlock.domain.runbook.contract import refuse_contract
 from interlock.domain.runbook.planning import (
     describe_irreversible,
     describe_steps,
@@ -153,6 +154,35 @@ def test_rules_of_boards_may_ask_more_for_what_cannot_be_taken_back() -> None:
 
     assert "Rule no-way-back" not in demands(irreversible=False)
     assert {"Rule no-way-back", *demands(irreversible=False)} == set(demands(irreversible=True))
+
+
+def running(*versions: str | None) -> dict[str, tuple[RunningRelease, ...]]:
+    hosts = [
+        RunningRelease(host=f"10.0.0.{number}", release=f"{version}-0123456789ab", version=version)
+        for number, version in enumerate(versions, start=1)
+    ]
+    return {"staging": (), "production": tuple(hosts)}
+
+
+def test_what_older_versions_need_is_taken_away_only_when_none_of_them_runs() -> None:
+    contract = step("drop", "after", way_back="none", works_from="2.0.0", title="Drop the column")
+    steps = planned_steps(service(step(), contract), HOSTS, rehearsal=False)
+    refuse_contract(steps, running("2.0.0", "2.1.0", "10.0.0"))
+    refuse_contract(steps, {"test": (RunningRelease(host="10.0.0.1", release=None),)})
+    refuse_contract(steps[:1], running("1.0.0"))
+    with pytest.raises(PolicyViolation) as error:
+        refuse_contract(steps, running("2.0.0", "1.9.0", "2.0.0-rc.1", "trunk"))
+    said = error.value.what
+    assert "“Drop the column” takes away what versions before 2.0.0 need, and 10.0.0.2 of" in said
+    assert "10.0.0.2 of production runs 1.9.0." in said
+    assert "10.0.0.3 of production runs 2.0.0-rc.1." in said
+    assert "10.0.0.4 of production runs trunk-0123456789ab, whose version is not known." in said
+    assert "10.0.0.1" not in said
+    (_, rehearsed) = planned_steps(service(step(), contract), HOSTS, rehearsal=True)
+    assert "takes nothing away" in rehearsed.left_out
+    refuse_contract([rehearsed], running("1.0.0"))
+    assert "; versions before 2.0.0 do not work after it" in describe_steps(steps, {})[1][2]
+    assert "String should match pattern" in refusal(step(works_from="2.0"))
 
 
 def test_a_release_is_bound_to_the_people_and_rules_of_its_runbook() -> None:

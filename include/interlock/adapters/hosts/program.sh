@@ -156,7 +156,7 @@ session() {
     root=$1 service=$2 environment=$3 deployment=$4 token=$5 && shift 5
     patience=$1 release=$2 sha256=$3 size=$4 meta=$5 permit=${6:-} signature=${7:-}
     reason='' limit='' visit=${INTERLOCK_VISIT:-}
-    now=- hooks='' hooks_run=0 turn=0 step=
+    now=- hooks='' hooks_run=0 turn=0 step='' purpose=-
     has_tools || { answer "failed - the host lacks $lacks" && exit; }
     permitted || { ended refused "$objection" && exit; }
     set -- "$root/.interlock/output" "$root/.interlock/manifests" "$root/.interlock/fence" \
@@ -197,6 +197,12 @@ session() {
                 rightful
                 punctual || { ended failed "the command $line came too late" && continue; }
                 ;;
+        esac
+        case $purpose.$line in
+            step."activate "* | step."settle "* | step."restore "* | step."traffic "* | step."finish "*)
+                ended refused "the permit is for a step, and not to switch releases" && continue ;;
+            step."step "* | -."step "*) ;;
+            *."step "*) ended refused "the permit is to $purpose, and not for a step" && continue ;;
         esac
         case $line in
             "manifest "*) manifest "$rest" ;;

@@ -102,15 +102,17 @@ async function readRelease() {
     readBanners(dagId),
     read(`interlock/findings?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`).catch((error) => ({ problem: error.message })),
   ]);
-  const records = { waves: [] };
+  const records = { waves: [], steps: [] };
   const reasons = {};
   const waits = {};
   await Promise.all(
     entries.map(async (entry) => {
       const wave = /^implementation\.wave_(\d+)$/.exec(entry.task_id);
+      const step = /^(implementation\.step|verification\.back_step)_\d+$/.test(entry.task_id);
       if (entry.key === "reason") reasons[entry.task_id] = await readXCom(entry);
       else if (entry.key === "waits_for") waits[entry.task_id] = await readXCom(entry);
       else if (entry.key === "return_value" && RECORDS[entry.task_id]) records[RECORDS[entry.task_id]] = await readXCom(entry);
+      else if (entry.key === "return_value" && step) records.steps.push(await readXCom(entry));
       else if (entry.key === "return_value" && wave) records.waves[Number(wave[1]) - 1] = await readXCom(entry);
     }),
   );
@@ -492,6 +494,42 @@ function hosts({ run, records: { rollout, waves, backOut, outcome } }) {
   return section(`Hosts of ${rollout.environment}`, table(heads, rows));
 }
 
+const MOMENTS = { before: "before the waves", after: "after the waves" };
+const atMoment = (when) => MOMENTS[when] ?? `after wave ${when.split("_").at(-1)}`;
+const seconds = (length) => {
+  const found = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?$/.exec(length ?? "");
+  if (!found) return null;
+  const [days, hours, minutes, rest] = found.slice(1).map((part) => Number(part ?? 0));
+  return ((days * 24 + hours) * 60 + minutes) * 60 + rest;
+};
+const inWords = (length) =>
+  length === null || Number.isNaN(length) ? "" : length < 90 ? `${Math.round(length)} s` : length < 5400 ? `${Math.round(length / 60)} min` : `${(length / 3600).toFixed(1)} h`;
+
+// The steps around the waves, planned against actual, in the order in which they were done, and taken back.
+function runbook({ run, names, records: { rollout, steps } }) {
+  if (!rollout?.runbook?.length) return null;
+  const ended = ENDED.has(run.state);
+  const row = (step, direction) => {
+    const report = steps.find((one) => one.number === step.number && one.direction === direction);
+    const length = report?.began_at && report.ended_at ? (Date.parse(report.ended_at) - Date.parse(report.began_at)) / 1000 : null;
+    const by = report?.by ? `${names.get(report.by) ?? report.by}: ` : "";
+    return [
+      `${direction === "back" ? "Take back: " : ""}${step.title}`,
+      direction === "back" ? "back-out" : atMoment(step.when),
+      direction === "back" ? "" : step.needs.join(", "),
+      pill(report ? report.outcome : ended ? "not reached" : "pending"),
+      inWords(seconds(step.estimate)),
+      inWords(length),
+      direction === "forward" && !step.way_back && !step.left_out ? "cannot be taken back" : "",
+      report ? `${by}${report.reason || report.evidence}` : step.left_out ?? "",
+    ];
+  };
+  const taken = rollout.runbook.filter((step) => steps.some((one) => one.number === step.number && one.direction === "back"));
+  const rows = [...rollout.runbook.map((step) => row(step, "forward")), ...taken.reverse().map((step) => row(step, "back"))];
+  const heads = ["Step", "When", "Needs", "Outcome", "Planned", "Took", "Way back", "Evidence or reason"];
+  return section("Steps around the waves", table(heads, rows));
+}
+
 function people({ names, records: { communication } }) {
   if (!communication) return null;
   const told = Object.entries(communication.sent).map(([name, addresses]) => [name, addresses.join(", ")]);
@@ -524,7 +562,7 @@ function documents({ files: { notes, evidence, problem } }) {
 const zoneOfTimes = () => element("p", { class: "quiet" }, "All times on this page are in UTC.");
 
 function show(release) {
-  const own = dagId.startsWith(TRAINS) ? TRAIN_PARTS : [heading, glance, stages, decisions, changes, risk, quality, hosts, people, documents];
+  const own = dagId.startsWith(TRAINS) ? TRAIN_PARTS : [heading, glance, stages, decisions, changes, risk, quality, runbook, hosts, people, documents];
   const parts = [...own, zoneOfTimes];
   const shown = [...page.children];
   const now = parts.flatMap((part) => part(release)).filter(Boolean);

@@ -32,6 +32,11 @@ Moment = Annotated[
 ]
 
 
+ReleasedVersion = Annotated[
+    str,
+    StringConstraints(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$", max_length=64),
+    Field(description="A semantic version, such as 2.0.0"),
+]
 Script = Annotated[
     RelativePath,
     StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=255),
@@ -126,6 +131,12 @@ class Step(Model):
     way_back: Action | Literal["none"] = Field(
         description="What takes it back if the release is backed out; none: it cannot be taken back, so the release is "
         "irreversible, which the board is told and rules of boards may ask more for"
+    )
+
+    works_from: Later[ReleasedVersion] = Field(
+        None,
+        description="Of a step that takes away what older versions need (contract): the oldest version that works "
+        "after it. It is not done while any host of any environment of the service runs an older one",
     )
 
     @property

@@ -188,8 +188,8 @@ def _taken_back(
 
 
 def _was_begun(step: PlannedStep, steps: Sequence[StepReport]) -> bool:
-    """Tell whether a step was begun, by how it ended; what failed may have been done in part."""
-    return any((one.number, one.direction) == (step.number, "forward") and one.outcome != "left_out" for one in steps)
+    """Tell whether a step was begun, by how it or its way back ended; what failed may have been done in part."""
+    return any(one.number == step.number and one.outcome != "left_out" for one in steps)
 
 
 def _steps_not_back(rollout: RolloutPlan | None, steps: Sequence[StepReport]) -> str:

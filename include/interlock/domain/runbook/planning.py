@@ -11,7 +11,7 @@ from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import AssetMissing, PolicyViolation
 from interlock.domain.records import Host, PlannedStep, RolloutPlan, StepDirection
 
-_ONLY_IN_PRODUCTION = "a rehearsal runs only the commands of a runbook, on a test host"
+_ONLY_IN_PRODUCTION = "a rehearsal runs only the commands of a runbook, on a test host, and takes nothing away"
 
 
 def planned_steps(service: Service, hosts: Sequence[Host], *, rehearsal: bool) -> tuple[PlannedStep, ...]:
@@ -25,7 +25,8 @@ def planned_steps(service: Service, hosts: Sequence[Host], *, rehearsal: bool) -
 
 
 def _planned(number: int, step: Step, hosts: Sequence[Host], *, rehearsal: bool) -> PlannedStep:
-    left_out = _ONLY_IN_PRODUCTION if rehearsal and any(one.command is None for _, one in step.actions) else ""
+    people = any(one.command is None for _, one in step.actions)
+    left_out = _ONLY_IN_PRODUCTION if rehearsal and (people or step.works_from) else ""
     commands = [one.command for _, one in step.actions if one.command is not None]
     wanted = next((one.host for one in commands if one.host), None)
     return PlannedStep(
@@ -38,6 +39,7 @@ def _planned(number: int, step: Step, hosts: Sequence[Host], *, rehearsal: bool)
         do=step.do,
         way_back=step.way_back if isinstance(step.way_back, Action) else None,
         host=_chosen(step, None if rehearsal else wanted, hosts) if commands and not left_out else None,
+        works_from=step.works_from,
         left_out=left_out,
     )
 
@@ -119,13 +121,17 @@ def describe_steps(steps: Sequence[PlannedStep], names: Mapping[str, str]) -> tu
         (
             moment_in_words(step.when),
             f"{step.number}. {step.title}",
-            f"left out: {step.left_out}" if step.left_out else describe_action(step, step.do, names),
+            f"left out: {step.left_out}" if step.left_out else describe_action(step, step.do, names) + _from(step),
             describe_action(step, step.way_back, names),
             ", ".join(step.needs) or "nothing",
             in_words(step.estimate),
         )
         for step in steps
     )
+
+
+def _from(step: PlannedStep) -> str:
+    return f"; versions before {step.works_from} do not work after it" if step.works_from else ""
 
 
 def describe_irreversible(plan: RolloutPlan) -> tuple[str, ...]:

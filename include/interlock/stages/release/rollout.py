@@ -49,6 +49,7 @@ from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask_board, ballots, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
 from interlock.stages.rollback.earlier_release import read_earlier_release
+from interlock.stages.runbook.contract import refuse_contracts
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import foreseen, overrides_at
 from interlock.stages.runtime.conflicts import noted
@@ -85,6 +86,7 @@ def freeze_plan(
     targets = assets.hosts[plan.target]
     runbook = () if back else planned_steps(catalogue.service, targets, rehearsal=plan.rehearsal)
     rule = rule_of(catalogue, plan, irreversible=any(step.is_irreversible for step in runbook))
+    refuse_contracts(catalogue, runbook)
     refuse_unvoted(runbook, plan.change_type, asked=rule is not None)
     ticket, chose_passengers = passengers.decision_of(train)
     # A rehearsal on test goes through production's waves: the graph is the same.

@@ -34,6 +34,8 @@ from interlock.stages.runtime.evidence import chain_entries, this_chain, this_ta
 from interlock.stages.runtime.taskflow import keep_result
 from interlock.stages.strategies import rolling
 
+from .contract import refuse_contracts
+
 
 def carry_out(service: str, rollout: RolloutPlan, step: PlannedStep, direction: StepDirection) -> StepReport:
     """Do a step that needs no people, or take it back; what the ledger has of it counts instead.
@@ -80,6 +82,7 @@ def begun(
     with ExitStack() as stack:
         if direction == "forward":
             refuse_unmet(rollout, step, entries)
+            refuse_contracts(catalogue, [step])
             admission = stack.enter_context(_permitted(catalogue, rollout, hosts, id, entries))
         else:
             admission = stack.enter_context(permits.admission_to_step_back(rollout, hosts, id))
