@@ -324,7 +324,11 @@ class DefectLine(Model):
         description="The release fixes it, or brings it along; or it is open from before, or accepted as known"
     )
     until: Later[datetime] = Field(None, description="When it is accepted: until then")
-    stops: str = Field("", exclude_if=not_, description="Why it stops the release; empty: it does not")
+    stops: str = Field(
+        "",
+        exclude_if=not_,
+        description="Why it stops the release; if it is accepted: when the acceptance has ended; empty: it does not",
+    )
 
 
 class FailedExpectation(Model):

@@ -52,9 +52,9 @@ def ran(case: str, result: str = "passed", **changes: Any) -> CaseRow:
     return CaseRow.model_validate({**about, "artifact": "a" * 64, "expected_artifact": "a" * 64, **changes})
 
 
-def defect(name: str, stops: str = "") -> DefectLine:
+def defect(name: str, stops: str = "", **changes: Any) -> DefectLine:
     about = {"title": "The basket adds up", "severity": "major", "environment": "test", "version": "1.0.0"}
-    return DefectLine.model_validate({"id": name, "state": "open", "stops": stops, **about})
+    return DefectLine.model_validate({"id": name, "state": "open", "stops": stops, **about, **changes})
 
 
 def smoke(path: str, found: str = "200") -> SmokeResult:
@@ -96,7 +96,7 @@ def test_each_suite_that_people_can_edit_has_a_table_and_a_good_one_passes(tmp_p
 BAD = [
     pytest.param(
         "defects",
-        [defect("basket-1", "the policy stops it"), defect("menu-1")],
+        [defect("basket-1", "the policy stops it"), defect("menu-1"), defect("till-1", "later", state="accepted")],
         "no open defect stops the release",
         ["basket-1 (major): The basket adds up (the policy stops it)"],
         id="an open defect that stops the release",

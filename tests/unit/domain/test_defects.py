@@ -93,7 +93,7 @@ def test_a_release_shows_what_it_fixes_brings_along_and_what_is_open_from_before
     assert book.lines("basket", production="major") == [
         ("basket-1", "fixed", False),
         ("menu-1", "open", True),
-        ("search-1", "accepted", False),
+        ("search-1", "accepted", True),
         ("prices-1", "new", False),
     ]
 
@@ -122,7 +122,8 @@ def test_a_defect_stops_again_when_its_acceptance_has_ended() -> None:
     book.accept("basket-1", hours=0)
     assert book.lines(production="major") == [("basket-1", "open", True)]
     book.accept("basket-1", hours=2)
-    assert book.lines(production="major") == [("basket-1", "accepted", False)]
+    assert book.lines(production="major") == [("basket-1", "accepted", True)], "it stops when the time is over"
+    assert book.lines(production="critical") == [("basket-1", "accepted", False)]
 
 
 def test_who_waives_a_failure_accepts_the_defects_behind_it() -> None:

@@ -19,6 +19,7 @@ from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit, refuse_other
 from interlock.domain.records import (
     Blob,
     Decision,
+    DefectLine,
     FailedExpectation,
     Host,
     QualityReport,
@@ -384,3 +385,24 @@ def test_a_permit_opens_connections_while_it_holds_and_not_a_second_more(now: in
     except PolicyViolation:
         used = False
     assert used == (0 <= now < length <= 900)
+
+
+NO_LONGER_ACCEPTED = DefectLine(
+    id="basket-1",
+    title="The basket adds up",
+    severity="major",
+    environment="test",
+    version="1.0.0",
+    state="accepted",
+    until=NOW,
+    stops="the policy stops releases to production by open defects from major on",
+)
+
+
+def test_a_defect_that_is_no_longer_accepted_stops_each_further_wave() -> None:
+    line = NO_LONGER_ACCEPTED
+    later = line.model_copy(update={"until": NOW + timedelta(seconds=1)})
+    minor = line.model_copy(update={"stops": ""})
+    fine, ended = (report().model_copy(update={"defects": of}) for of in ((later, minor), (later, line)))
+    assert said(planned(fine), quality=fine) == ""
+    assert "The defect basket-1 was accepted as known until" in said(planned(ended), quality=ended)

@@ -574,3 +574,17 @@ def test_a_pipeline_is_refused_by_the_first_task_too() -> None:
     refuse_foreign_pipeline(rules, "rita", "bike-shop")
     with pytest.raises(PolicyViolation, match=r"may request releases of till, but it requested one of bike-shop\."):
         refuse_foreign_pipeline(rules, "jenkins-till", "bike-shop")
+
+
+def test_a_lower_level_adds_environments_that_defects_stop_and_only_lowers_the_severity() -> None:
+    unit = flows("normal", stopped_by={"production": "critical", "staging": "blocker"})
+    own = flows("normal", stopped_by={"production": "major", "staging": "blocker"})
+    looser = flows("normal", stopped_by={"production": "blocker"})
+    assert levels(unit, own).flow.stopped_by == {"production": "major", "staging": "blocker"}
+    assert levels(unit, looser).flow.stopped_by == {"production": "critical", "staging": "blocker"}
+
+
+def test_a_lower_level_may_only_ask_for_more_test_cases() -> None:
+    assert levels(flows("normal", cases="all"), {}).flow.cases == "all"
+    with pytest.raises(PolicyViolation, match=r"change_types\.normal\.cases to none; allowed is affected or more"):
+        levels(flows("normal", cases="none"), {})

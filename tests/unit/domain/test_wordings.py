@@ -37,7 +37,7 @@ from interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiv
 from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
 from tests.unit.domain.test_outcome import WITHDRAWAL
-from tests.unit.domain.test_permit import FAILURE, circumstances, decision, planned, report, waiver
+from tests.unit.domain.test_permit import FAILURE, NO_LONGER_ACCEPTED, circumstances, decision, planned, report, waiver
 
 WRITE = "INTERLOCK_WRITE_WORDINGS"
 FOLDER = Path(__file__).parent / "wordings"
@@ -274,6 +274,8 @@ def of_permit() -> Said:
         objection(planned(both, waivers=(one,)), quality=both, waivers=(one,)),
     )
     yield "quality review failed as a whole", objection(planned(vague), quality=vague)
+    known = report().model_copy(update={"defects": (NO_LONGER_ACCEPTED,)})
+    yield "a defect is no longer accepted", objection(planned(known), quality=known)
     yield "it is too early", objection(planned(not_before=datetime.fromisoformat("2026-03-04T14:00+01:00")))
     yield "an emergency stop", objection(stops=("everything, by ben: payments fail; until 2026-03-05 12:00 UTC.",))
     yield "the calendars close it", objection(freezes=("Black Friday, until Tuesday",))

@@ -76,7 +76,7 @@ def _other_artifact(row: Row, _: Thresholds) -> str:
 
 
 def _stops(row: Row, _: Thresholds) -> str:
-    return str(row.get("stops", ""))
+    return str(row.get("stops", "")) if row["state"] == "open" else ""
 
 
 def _first_words(row: Row, _: Thresholds) -> str:

@@ -169,6 +169,14 @@ def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
             next_step=again,
         )
         return
+    for line in found.quality.defects or ():
+        if line.state == "accepted" and line.stops and line.until is not None and line.until <= now:
+            yield Objection(
+                what=f"The defect {line.id} was accepted as known until {utc_text(line.until)}: {line.stops}.",
+                rule="an accepted defect does not stop a release until its acceptance ends",
+                who="the people under waivers.defects of policy.yaml",
+                next_step="fix the defect, or have it accepted again in a new release",
+            )
     # The board saw only recorded waivers: a waiver after the plan was frozen does not count.
     waivers = [one for one in found.waivers if one in plan.waivers]
     bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in waivers)]

@@ -182,17 +182,17 @@ def _line(
         return DefectLine(**about, state="fixed")
     if defect.release == release:
         return DefectLine(**about, state="new")
-    if accepted:
-        return DefectLine(**about, state="accepted", until=accepted)
     stops = limit is not None and SEVERITIES.index(defect.severity) >= SEVERITIES.index(limit)
     why = f"the policy stops releases to {target} by open defects from {limit} on" if stops else ""
+    if accepted:
+        return DefectLine(**about, state="accepted", until=accepted, stops=why)
     return DefectLine(**about, state="open", stops=why)
 
 
 def accepted_with(failure: FailedExpectation, lines: Iterable[DefectLine]) -> tuple[str, ...]:
     """Return the defects that people accept when they waive a failure: those that made the expectation fail."""
     if failure.suite == "defects":
-        return tuple(line.id for line in lines if line.stops)
+        return tuple(line.id for line in lines if line.stops and line.state == "open")
     if failure.suite == "cases" and "failed" in failure.expected:
         return tuple(line.id for line in lines if line.state in ("new", "open"))
     return ()
