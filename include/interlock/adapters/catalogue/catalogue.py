@@ -204,7 +204,10 @@ def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     policy, board = policy_file.parse(Policy), board_file.parse(BoardBook)
     services = [path.stem for path in _service_files(folder)]
     of_boards = faults_of_policy(policy, board, services=services)
-    _refuse(policy_file, [*of_boards, *_loosening_units(policy), *_unknown_recipients(policy, board)])
+    _refuse(
+        policy_file,
+        [*of_boards, *_unusable_keys(policy), *_loosening_units(policy), *_unknown_recipients(policy, board)],
+    )
     of_book = faults_of_book(board, units=policy.business_units.keys(), services=services)
     _refuse(board_file, [*_missing_management(policy, board), *of_book])
     return policy, board
@@ -355,6 +358,16 @@ def _unmeasured(service: Service, policy: Policy) -> Iterator[Problem]:
     with suppress(PolicyViolation):
         if lacks := change_policy.unmeasured(policy, service):
             yield Problem(("build", "coverage"), "nothing", lacks)
+
+
+def _unusable_keys(policy: Policy) -> Iterator[Problem]:
+    """Yield pinned keys with which nothing can be verified."""
+    if not policy.prebuilt.keys:
+        return
+    from interlock.adapters.prebuilt.statements import unusable_keys  # not at the top: brings cryptography
+
+    for index, why in unusable_keys(policy.prebuilt):
+        yield Problem(("prebuilt", "keys", index, "key"), f"a key, but {why}", "a public key in PEM that can be used")
 
 
 def _unclaimed(service: Service, policy: Policy) -> Iterator[Problem]:

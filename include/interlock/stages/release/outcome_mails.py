@@ -56,7 +56,7 @@ def send_outcome(service: str) -> dict[str, list[str]]:
     if outcome is None:
         return {}
     policy, book, found = resources.catalogue_of(service)
-    again = _form(policy) if outcome.outcome == "overtaken" else {}
+    again = _form(policy, found) if outcome.outcome == "overtaken" else {}
     messages = [*_to_requester(entries, outcome, book, found, again), *_to_audiences(entries, outcome, found)]
     if not messages:
         return {}
@@ -76,10 +76,10 @@ def send_outcome(service: str) -> dict[str, list[str]]:
     return {message.name: list(message.to) for message in messages}
 
 
-def _form(policy: Policy) -> dict[str, Any]:
+def _form(policy: Policy, service: Service) -> dict[str, Any]:
     """Return what the requester had filled in at the form: title and value."""
     filled = get_current_context()["params"]
-    titles = {key: field["title"] for key, field in form_fields(policy).items()}
+    titles = {key: field["title"] for key, field in form_fields(policy, service=service).items()}
     return {title: filled[key] for key, title in titles.items() if filled.get(key) not in (None, False, "", [])}
 
 
