@@ -42,6 +42,7 @@ Releases one commit of {title} to production, through the ten stages of the rele
 3. **Hardware and software design**: checks that the required hosts and tools are available.
 4. **Build and configure**: builds, tests and signs one bundle from the pinned commit.
 5. **Quality review**: deploys to the test environment and compares the results with the thresholds of the policy.
+   Then the release passes each environment that the service has between test and production.
 6. **Release accepted**: the functional approver validates the release on the test environment.
 7. **Rollout plan and CAB**: freezes hosts, waves and back-out plan. The board votes on this frozen plan.
 8. **Communicate and train**: sends release notes and announcements. Support acknowledges the training.
@@ -115,11 +116,11 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         plan, planned = planning_stage(service, policy, in_force)
         assets = design_stage(service, plan)
         artifact = build_stage(service, plan)
-        deployment, report, waivers = quality_stage(service, policy, in_force, plan, assets, artifact)
-        accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report, waivers)
+        deployment, report, waivers, passed = quality_stage(service, policy, in_force, plan, assets, artifact)
+        accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report, waivers, passed)
         deadline = longest_deadline(policy, board, service)
         rollout, decision, ballots = rollout_stage(
-            service, deadline, in_force, plan, assets, artifact, report, waivers, accepted
+            service, deadline, in_force, plan, assets, artifact, report, waivers, accepted, passed
         )
         told = communication_stage(service, policy, plan, decision)
         started, baseline, waves = implementation_stage(service, rollout)

@@ -42,6 +42,11 @@ def question_page(dag_id: str, run_id: str, task_id: str, map_index: int) -> str
     return f"{run_page(dag_id, run_id)}/tasks/{quote(task_id, safe='')}/mapped/{map_index}/required_actions"
 
 
+def docs_stage(environment: str) -> str:
+    """Return the stage under which the data docs of an environment between test and production are kept."""
+    return f"quality-{environment}"
+
+
 def docs_prefix(dag_id: str, run_id: str, stage: str) -> str:
     """Return the folder of a stage's data docs below the artifact store's root.
 

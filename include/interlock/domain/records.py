@@ -15,7 +15,20 @@ from pydantic import Field
 from interlock.domain.calendars.bookings import Entered
 
 from .canonical import Later, Model, Sha256, sha256_of
-from .catalogue import Action, ChangeType, Demanded, Flow, RiskLevel, StoreKind, Thresholds, TimeLimits, WaiverRule
+from .catalogue import (
+    Action,
+    ChangeType,
+    Demanded,
+    Flow,
+    RiskLevel,
+    SignOff,
+    StoreKind,
+    Thresholds,
+    TimeLimits,
+    VersionStep,
+    WaiverRule,
+)
+from .catalogue.values import Duration
 from .permits.connections import ConnectionDigests
 
 ReleaseOutcome = Literal[
@@ -63,6 +76,15 @@ Rules = dict[str, dict[str, Any]]
 """File of the catalogue: key: value, as plain JSON."""
 
 
+class PathStep(Model):
+    """An environment between test and production, and what must hold there."""
+
+    environment: str
+    after: tuple[str, ...]
+    soak: Duration | None = None
+    sign_off: SignOff | None = None
+
+
 class PolicyInForce(Record):
     """Stage 1: the policy for this release, after every tightening."""
 
@@ -75,6 +97,9 @@ class PolicyInForce(Record):
     sources: dict[str, str] = Field(description="Threshold: the place whose value counts")
     further_sources: dict[str, str] = Field(
         {}, description="Any other value, such as change_types.normal.acceptance: the place whose value counts"
+    )
+    path: Later[tuple[PathStep, ...]] = Field(
+        None, description="The environments between test and production, in their order; none: there are none"
     )
     digest: Sha256 = Field(description="Of the rules; of an older release: of the files that concern its service")
     rules: Later[Rules] = Field(None, description="What the catalogue says about this release: domain/change/effective")
@@ -122,6 +147,7 @@ class Waiver(Record):
     by: str = Field(description="User name of who gave it")
     at: datetime
     until: datetime = Field(description="From then on it does not count")
+    environment: Later[str] = Field(None, description="Where it failed; none: on test")
 
     def covers(self, failure: FailedExpectation, now: datetime) -> bool:
         """Tell whether this waiver covers a failure and is still in force."""
@@ -145,7 +171,7 @@ class ReleasePlan(Record):
     version: str
     ref: str
     commit: Commit
-    bump: Literal["major", "minor", "patch", "first", "same", "downgrade"]
+    bump: VersionStep
     change_type: ChangeType
     summary: str
     tickets: tuple[str, ...]
@@ -294,6 +320,7 @@ class SuiteRuns(Record):
     surroundings: Later[dict[str, BuildEnvironment]] = Field(
         None, description="Suite: where it ran; none: an older release, unknown"
     )
+    environment: Later[str] = Field(None, description="Against which environment they ran; none: test")
 
 
 class CaseRuns(Record):
@@ -373,6 +400,7 @@ class QualityReport(Record):
     defects: Later[tuple[DefectLine, ...]] = Field(
         None, description="What the release fixes, what it brings along, and what is open from before"
     )
+    environment: Later[str] = Field(None, description="Of which environment; none: of test")
 
     def reason(self) -> str:
         """Describe in one paragraph which rows failed which expectation."""
@@ -401,7 +429,7 @@ class Vote(Model):
 class Decision(Record):
     """What people decided: of a plan, an acceptance or a board."""
 
-    subject: Literal["plan", "acceptance", "board", "canary", "failure"]
+    subject: Literal["plan", "acceptance", "sign_off", "board", "canary", "failure"]
     digest: Sha256 = Field(description="Of what was decided on")
     approved: bool
     required: bool = Field(description="False: the policy requires no answer")
@@ -413,6 +441,49 @@ class Decision(Record):
     )
     reason: str
     votes: tuple[Vote, ...] = ()
+
+
+class SoakReport(Record):
+    """How long a release ran in an environment, unchanged, before it went on."""
+
+    environment: str
+    release: str
+    since: datetime
+    until: datetime
+    hosts: tuple[str, ...] = Field(description="Addresses: every host ran the release at the end")
+
+
+class EnvironmentTested(Record):
+    """What the tests of a release in an environment came to. A sign-off is bound to the digest of this record."""
+
+    environment: str
+    service: str
+    version: str
+    release: str = Field(description="What every host ran when the tests were over")
+    bundle: Sha256
+    quality: Sha256 = Field(description="Digest of the quality report of the environment")
+    waivers: tuple[Waiver, ...] = ()
+    soak: Later[SoakReport] = None
+    requested_by: str
+    excluded: tuple[str, ...] = Field((), description="Who else does not sign it off: the authors")
+    decide_by: datetime | None = Field(description="Until when it is signed off; none: nobody is asked")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record's canonical JSON: what a ballot of the sign-off names."""
+        return sha256_of(self)
+
+
+class EnvironmentPassed(Record):
+    """How a release passed an environment between test and production, or why it went past it."""
+
+    environment: str
+    left_out: Later[str] = Field(None, description="Why a release like this does not go there; none: it did")
+    tested: Later[Sha256] = Field(None, description="Digest of what the tests came to")
+    quality: Later[Sha256] = Field(None, description="Digest of the quality report")
+    waivers: tuple[Waiver, ...] = Field((), exclude_if=not_)
+    signed_off: Later[str] = Field(None, description="Who signed it off, in words; none: nobody was asked")
+    soaked: Later[Duration] = Field(None, description="For how long the release ran there; none: it was not asked")
 
 
 class BackOutPlan(Model):
@@ -516,6 +587,9 @@ class RolloutPlan(Record):
     commit: str
     change_type: ChangeType
     environment: str
+    environments: Later[tuple[EnvironmentPassed, ...]] = Field(
+        None, description="The environments between test and production, and how the release passed each; none: none"
+    )
     rehearsal: bool
     summary: str
     tickets: tuple[str, ...]
@@ -608,6 +682,7 @@ class LoadReport(Record):
     moment: Literal["test", "before", "after"] = Field(description="On test, or on the target before or after")
     results: tuple[LoadResult, ...]
     seconds: float
+    environment: Later[str] = Field(None, description="Of a test: in which environment; none: on test, or the target")
 
 
 class WaveReport(Record):

@@ -33,7 +33,14 @@ from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue import WaiverRule
 from interlock.domain.catalogue.cases_file import Case
 from interlock.domain.paths import quality_page
-from interlock.domain.records import Decision, Vote, Waiver
+from interlock.domain.records import (
+    Decision,
+    EnvironmentPassed,
+    EnvironmentTested,
+    SoakReport,
+    Vote,
+    Waiver,
+)
 from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult
@@ -549,9 +556,90 @@ def test_no_words_change_the_shape_of_the_mail_about_a_stop(lifted: bool) -> Non
     assert not BARE_ADDRESS.search(words(mail(FORGERY)).replace("https://airflow.example", ""))
 
 
+def passed(said: str) -> tuple[EnvironmentPassed, ...]:
+    known = Waiver(
+        expectation=said,
+        suite="performance",
+        reason=said,
+        by="ben",
+        at=releases.AT,
+        until=releases.AT + timedelta(days=1),
+    )
+    return (
+        EnvironmentPassed(environment="integration", left_out=said),
+        EnvironmentPassed(
+            environment="staging",
+            tested="1" * 64,
+            quality="2" * 64,
+            waivers=(known,),
+            signed_off=said,
+            soaked=timedelta(hours=2),
+        ),
+    )
+
+
+def test_a_ballot_says_how_each_environment_was_passed_or_why_it_was_left_out() -> None:
+    said = words(ballot(environments=passed("the words")))
+    for part in (
+        "left out: the words",
+        "passed its gate; ran there for 2 hours; the words; waived by Ben Adler (ben) until 2026-11-24 06:17 UTC",
+        f"Quality report of staging, SHA-256: {'2' * 64}",
+    ):
+        assert part in said, part
+    assert "how the release passed it" not in words(ballot())
+    forged, plain = (ballot(environments=passed(text)) for text in (FORGERY, "words"))
+    assert shape(forged) == shape(plain)
+
+
+def sign_off(said: str) -> str:
+    report = releases.quality(releases.failure(expected=said, rows=(said,)))
+    tested = EnvironmentTested(
+        environment="staging",
+        service="bike-shop",
+        version="1.1.0",
+        release="r",
+        bundle="a" * 64,
+        quality="2" * 64,
+        soak=SoakReport(environment="staging", release="r", since=releases.AT, until=releases.AT, hosts=()),
+        requested_by="rita",
+        decide_by=releases.AT + timedelta(days=2),
+    )
+    return render(
+        "sign_off.md.j2",
+        plan=releases.plan(summary=said, tickets=(said,)),
+        service=releases.service(),
+        artifact=releases.artifact(),
+        report=report,
+        waivers=(),
+        deployment=releases.deployment(),
+        tested=tested,
+        board=releases.board(),
+        names=releases.NAMES,
+        quality_page=PAGE,
+    )
+
+
+def test_who_signs_an_environment_off_reads_all_that_they_need() -> None:
+    said = words(sign_off("Sells bikes"))
+    for part in (
+        "Sign Bike shop 1.1.0 off in staging?",
+        "Vote below before 2026-11-25 06:17 UTC.",
+        "2 approvals of 3",
+        "Ran here",
+        "since 2026-11-23 06:17 UTC",
+        "Rita Reyes (rita)",
+        f"Quality report, SHA-256: {'2' * 64}",
+    ):
+        assert part in said, part
+    assert shape(sign_off(FORGERY)) == shape(sign_off("words"))
+    assert not [line for line in sign_off("words").splitlines() if re.search(r"^\|.*[0-9a-f]{64}", line)]
+
+
 def test_every_template_is_used_by_a_test() -> None:
     assert {path.name for path in Path(TEMPLATES).glob("*.md.j2")} == {
         "ballot.md.j2",
+        "environments.md.j2",
+        "sign_off.md.j2",
         "outcome.md.j2",
         "outcome_announced.md.j2",
         "plan_approval.md.j2",

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from interlock.domain.board.questions import ASK_TRAIN_BOARD, ASKING, QUESTIONS, TABLE, ask_wave
-from interlock.domain.ledger import airflow_record, chain, kinds
+from interlock.domain.board.questions import (
+    ASK_TRAIN_BOARD,
+    ASK_WAIVERS,
+    ASKING,
+    QUESTIONS,
+    TABLE,
+    ask_wave,
+    asks_for_waiver,
+    asks_people,
+)
+from interlock.domain.ledger import chain, kinds
 from interlock.domain.ledger.kinds import KINDS
 from interlock.locations import TEMPLATES
 
@@ -78,7 +87,8 @@ def test_the_vocabulary_imports_nothing_that_could_import_it() -> None:
 
 def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     assert chain.END == ("release.closed", "train.arrived")
-    assert frozenset({"rollout.frozen", "board.decided", "release.closed", "manifest.frozen"}) == chain.SEALED
+    sealed = {"rollout.frozen", "board.decided", "release.closed", "manifest.frozen", "path.tested", "sign_off.decided"}
+    assert sealed == chain.SEALED
     assert chain.AFTER_END == ("finding", "clock.corrected", "run.asked", "answer.given")
     assert chain.AFTER_FAILURE == (
         "permit.issued",
@@ -97,11 +107,12 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "case.tested",
         "cases.run",
         "quality.waived",
+        "path.waived",
         "wave.deployed",
         "step.begun",
         "step.ended",
     )
-    assert kinds.DECISIONS == ("plan.decided", "acceptance.decided", "board.decided")
+    assert kinds.DECISIONS == ("plan.decided", "sign_off.decided", "acceptance.decided", "board.decided")
     assert kinds.MOVES == ("traffic.shared", "traffic.switched", "traffic.restored")
 
 
@@ -109,14 +120,28 @@ def test_a_task_leaves_one_kind() -> None:
     tasks = [task for kind in KINDS.values() for task in kind.tasks]
     assert len(set(tasks)) == len(tasks)
     assert kinds.LEAVES["closure.record_outcome"] == "release.closed"
-    assert len(kinds.LEAVES) == len(tasks) - 3, "all but the waves and the steps, which are numbered"
-    assert airflow_record.WAVE.pattern == r"implementation\.wave_(\d+)"
-    assert airflow_record.STEP.fullmatch("verification.back_step_12")
-    assert not airflow_record.STEP.fullmatch("implementation.prepare_step_1")
+    assert len(kinds.LEAVES) == len([task for task in tasks if "{" not in task])
+
+
+def test_a_task_of_a_wave_or_an_environment_leaves_an_entry_of_its_own() -> None:
+    assert kinds.left_by("closure.record_outcome") == ("release.closed", {})
+    assert kinds.left_by("implementation.wave_12") == ("wave.deployed", {"number": 12})
+    assert kinds.left_by("quality.user-test.judge") == ("path.judged", {"environment": "user-test"})
+    for task in ("implementation.wave_", "implementation.wave_1x", "quality.run_x.judge", "quality.x.y", "x"):
+        assert kinds.left_by(task) is None, task
+
+
+def test_of_what_each_environment_has_one_the_last_of_each_holds() -> None:
+    held = [kinds.held_by("path.judged", {"environment": name}) for name in ("a", "b", "a")]
+    assert held[0] == held[2] != held[1]
+    assert kinds.held_by("quality.judged", {"environment": "a"}) == kinds.held_by("quality.judged", {})
+    assert kinds.held_by("of.tomorrow", {}) == ("of.tomorrow", None)
+    each = {kind.name for kind in KINDS.values() if kind.each}
+    assert each == {kind.name for kind in KINDS.values() if any("{environment}" in task for task in kind.tasks)}
 
 
 def test_a_decision_is_found_by_its_subject() -> None:
-    assert [kinds.decision_on(one) for one in ("plan", "acceptance", "board")] == list(kinds.DECISIONS)
+    assert [kinds.decision_on(one) for one in ("plan", "sign_off", "acceptance", "board")] == list(kinds.DECISIONS)
     with pytest.raises(ValueError, match="canary"):
         kinds.decision_on("canary")
 
@@ -133,3 +158,10 @@ def test_each_question_is_one_task() -> None:
     assert ask_wave(1) in QUESTIONS
     assert not [task for task in ASKING if "{" in task]
     assert all(one.title.endswith("?") and one.who for one in TABLE)
+
+
+def test_the_questions_of_environments_are_known_by_their_names() -> None:
+    asking = (ASK_WAIVERS, "quality.staging.waive_expectation", "quality.staging.sign_off", ask_wave(3))
+    assert all(map(asks_people, asking))
+    assert [asks_for_waiver(task) for task in asking] == [True, True, False, False]
+    assert not any(map(asks_people, ("quality.staging.sign_off_over", "quality.sign_off", "xquality.a.sign_off")))

@@ -22,7 +22,7 @@ from tests.factories import releases
 DAG, RUN = "release_bike_shop", "manual__1"
 CHAIN = f"release/{DAG}/{RUN}"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-ASKING = {"rollout.cast_ballot"}
+ASKING = {"rollout.cast_ballot"}.__contains__
 HOST = releases.host(1).address
 OLD, NEW = "1.0.0-0123456789ab", f"1.1.0-{'a' * 12}"
 

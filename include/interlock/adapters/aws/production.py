@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict
 
 from interlock.adapters.catalogue.yaml_files import read_yaml
-from interlock.domain.catalogue import Environment
+from interlock.domain.catalogue import PRODUCTION, Environment
 from interlock.domain.errors import CatalogueError, ReleaseError, TransientError
 from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import Kind, Place, Production
@@ -32,6 +32,7 @@ class _Fleet(BaseModel):
     ssh: str = _FIELDS["ssh"].default
     target_group: str | None = None
     baseline_target_group: str | None = None
+    after: object = None
     canary: _Fleet | None = None
     blue_green: _Fleet | None = None
 
@@ -43,7 +44,7 @@ def places_of(folder: Path) -> tuple[Place, ...]:
 
 def production_places(folder: Path) -> tuple[Place, ...]:
     """Return the location of each environment that needs a permit."""
-    return tuple(place for place in places_of(folder) if place.environment not in SANDBOXES)
+    return tuple(place for place in places_of(folder) if not place.sandbox)
 
 
 def _places_in(path: Path) -> Iterator[Place]:
@@ -67,7 +68,16 @@ def place_of(service: str, environment: str, fleet: Any) -> Place:
     more = [one for one in (fleet.canary, fleet.blue_green) if one]
     groups = (getattr(one, key, None) for one in (fleet, *more) for key in ("target_group", "baseline_target_group"))
     fleets = (fleet.hosts, *(one.hosts for one in more if getattr(one, "hosts", None)))
-    return Place(service, environment, fleets, fleet.aws, fleet.ssh, tuple(group for group in groups if group))
+    return Place(
+        service,
+        environment,
+        fleets,
+        fleet.aws,
+        fleet.ssh,
+        tuple(group for group in groups if group),
+        # What a file does not place before production is production, also while the file has other errors.
+        sandbox=environment in SANDBOXES or (environment != PRODUCTION and bool(fleet.after)),
+    )
 
 
 def production_of(

@@ -26,10 +26,10 @@ from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.change import policy as change_policy
 from interlock.domain.change import tightening
+from interlock.domain.change.environments import refusals_of_environment
 from interlock.domain.dag_names import dags_named
 from interlock.domain.errors import CatalogueError, PolicyViolation
 from interlock.domain.hosts.places import shared_places
-from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.permits.production import trespasses
 from interlock.locations import CATALOGUE, INSTALLED
 
@@ -182,8 +182,8 @@ def _trespasses(folder: Path) -> Iterator[str]:
 
     places = places_of(folder)
     return trespasses(
-        [one for one in places if one.environment in SANDBOXES],
-        [one for one in places if one.environment not in SANDBOXES],
+        [one for one in places if one.sandbox],
+        [one for one in places if not one.sandbox],
     )
 
 
@@ -288,7 +288,6 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unknown_registries(service, policy),
             *_unmeasured(service, policy),
             *_untested(service, policy),
-            *_environments_not_yet_proven(service),
             *_unclaimed(service, policy),
         ],
     )
@@ -332,6 +331,9 @@ def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
         return
     for refusal in change_policy.refusals_of_service(policy, service):
         yield Problem(("policy", *refusal.path), tightening.shown(refusal.found), refusal.allowed)
+    for name in service.path:
+        for refusal in refusals_of_environment(policy, service, name):
+            yield Problem(("environments", name, *refusal.path), tightening.shown(refusal.found), refusal.allowed)
 
 
 def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
@@ -392,12 +394,6 @@ def _untested(service: Service, policy: Policy) -> Iterator[Problem]:
     with suppress(PolicyViolation):
         if lacks := change_policy.untested(policy, service, has_unit_tests=runs_unit_tests(service.build)):
             yield Problem(("build", "test"), "nothing", lacks)
-
-
-def _environments_not_yet_proven(service: Service) -> Iterator[Problem]:
-    """Yield the environments between test and production: no release goes through them yet, so none is proven."""
-    for name in service.path:
-        yield Problem(("environments", name), "", "releases go from test to production, and through no other yet")
 
 
 def _refuse(file: YamlFile, problems: Iterable[Problem]) -> None:

@@ -28,13 +28,14 @@ from interlock.domain.ledger.kinds import (
     BACK_OUT_DONE,
     HOST_RETURNED,
     PACK_SEALED,
+    PATH_JUDGED,
     PLAN_MADE,
     QUALITY_JUDGED,
     RELEASE_CLOSED,
     WAVE_DEPLOYED,
 )
-from interlock.domain.ledger.reading import last_in, plan_in
-from interlock.domain.paths import docs_prefix, run_slug
+from interlock.domain.ledger.reading import last_in, last_of_each, plan_in
+from interlock.domain.paths import docs_prefix, docs_stage, run_slug
 from interlock.domain.records import (
     Artifact,
     BackOutReport,
@@ -152,6 +153,8 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
             next_step="name the release as <Dag id>/<run id>, such as release_bike_shop/1.4.0__2026-…",
         )
     found = store.get_tree(docs_prefix(dag_id, run_id, "quality"), folder)
+    for name in last_of_each(entries, PATH_JUDGED, QualityReport):
+        found = store.get_tree(docs_prefix(dag_id, run_id, docs_stage(name)), folder / "environments" / name) or found
     run, logs = _of_airflow(sources.api, dag_id, run_id)
     return Evidence(
         chain=chain,

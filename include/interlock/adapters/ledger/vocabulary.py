@@ -62,6 +62,11 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "title": "Board",
         "description": "The rules by which the board's votes were counted; null: no board was asked",
     },
+    "environment": {
+        "type": "string",
+        "title": "Environment",
+        "description": "The environment between test and production that was signed off",
+    },
     "train": {
         "type": "object",
         "title": "Train",
@@ -76,6 +81,7 @@ _REQUIRED = {
     kinds.MANIFEST_FROZEN: ("digest",),
     kinds.TRAIN_DEPARTED: ("digest",),
     kinds.RELEASE_REVIEWED: ("version",),
+    kinds.SIGN_OFF_DECIDED: ("board", "environment"),
 }
 """The additional fields that every entry of a kind has."""
 

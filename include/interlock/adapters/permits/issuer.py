@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from interlock.domain.calendars.bookings import Entered
 from interlock.domain.calendars.calendar import Answer
 from interlock.domain.canonical import Sha256, canonical_bytes
+from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.errors import AlreadyRecorded, DigestMismatch, LostRight, PolicyViolation, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import ENVIRONMENT_ENTERED, FINDING, PERMIT_ISSUED, PERMIT_USED, RELEASE_CLOSED
@@ -36,7 +37,6 @@ from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, closing_te
 from interlock.domain.permits.permit import (
     MAX_PERMIT_AGE,
     PERMIT_TYPE,
-    SANDBOXES,
     Permit,
     Purpose,
     refuse_other_host,
@@ -321,12 +321,12 @@ class Admission:
         """Admit to the hosts of a sandbox.
 
         :param production: the resources of production, which are refused under any name.
-        :raises PolicyViolation: the environment is not a sandbox.
+        :raises PolicyViolation: the environment is production.
         """
-        if environment not in SANDBOXES:
+        if environment == PRODUCTION:
             raise PolicyViolation(
                 f"{environment} is not a sandbox: its hosts are accessed only with a permit.",
-                rule=f"only {', '.join(sorted(SANDBOXES))} is accessed without a permit",
+                rule="only environments before production are accessed without a permit",
                 who="no user",
             )
         return cls(environment, office=office, enter=enter, production=production)
@@ -384,7 +384,7 @@ class Admission:
 
     async def admit(self, address: str) -> None:
         """Allow a connection to a host, or the start of its change, or raise; called immediately before it."""
-        if self._office is None and self.environment not in SANDBOXES:
+        if self._office is None and self._production is None:
             raise PolicyViolation(f"No permit was shown for {address} of {self.environment}.")
         self.refuse_production("address", address, f"the address {address}")
         if self._office is not None:

@@ -8,6 +8,7 @@ to read the Dag's runs; a pack holds logs and answers, and asks for the right to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from mimetypes import guess_type
 from typing import Any
@@ -19,12 +20,14 @@ from fastapi import Depends, FastAPI, HTTPException, Response, status
 from fastapi.responses import FileResponse, RedirectResponse
 
 from interlock.adapters.artifacts.store import ArtifactStore, open_store
+from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.catalogue.yaml_files import read_yaml
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.domain.board.voting import BOOK
 from interlock.domain.catalogue import BoardBook
+from interlock.domain.dag_names import RELEASES
 from interlock.domain.errors import AssetMissing, CatalogueError, RequestRefused
-from interlock.domain.paths import docs_prefix
+from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.locations import PACKAGE, catalogue_folder
 
 from . import downloads, matrix, schedule
@@ -37,6 +40,8 @@ VENDOR = PACKAGE / "console" / "vendor"
 """FullCalendar, as npm has it: package-lock.json there says which; make vendor brings it anew."""
 FILES = {path.name: path for folder in (STATIC, VENDOR) for path in folder.iterdir() if path.suffix != ".json"}
 DOCS_STAGES = ("quality", "canary", "verification")
+DOCS_OF_ENVIRONMENTS = re.compile(r"quality-[a-z][a-z0-9-]{0,62}")
+"""The data docs of an environment between test and production."""
 ARTIFACTS = "interlock_artifacts"
 
 OUR_PAGES = (
@@ -138,12 +143,29 @@ def _headers(policy: str) -> dict[str, str]:
 
 def reports(dag_id: str, run_id: str, store: Store) -> dict[str, list[str]]:
     """Say of which stages there are data docs."""
-    return {"stages": [stage for stage in DOCS_STAGES if _read(store, dag_id, run_id, stage, "index.html")]}
+    first, *others = DOCS_STAGES
+    stages = (first, *map(docs_stage, _environments(dag_id)), *others)
+    return {"stages": [stage for stage in stages if _read(store, dag_id, run_id, stage, "index.html")]}
+
+
+def _environments(dag_id: str) -> tuple[str, ...]:
+    """Return the environments between test and production that releases of a Dag go through."""
+    if not dag_id.startswith(RELEASES):
+        return ()
+    name = dag_id.removeprefix(RELEASES).replace("_", "-")
+    try:
+        return load_service(catalogue_folder(), name).services[name].path
+    except (CatalogueError, OSError):
+        return ()
+
+
+def _has_docs(stage: str) -> bool:
+    return stage in DOCS_STAGES or DOCS_OF_ENVIRONMENTS.fullmatch(stage) is not None
 
 
 def docs_index(stage: str) -> RedirectResponse:
     """Lead to the index page of the data docs, in whose folder its links begin."""
-    if stage not in DOCS_STAGES:
+    if not _has_docs(stage):
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"The stage {stage} has no data docs.")
     return RedirectResponse(f"{stage}/index.html")
 
@@ -157,7 +179,7 @@ def docs_page(dag_id: str, run_id: str, stage: str, page: str, store: Store) -> 
 
 
 def _read(store: ArtifactStore, dag_id: str, run_id: str, stage: str, page: str) -> bytes | None:
-    if stage not in DOCS_STAGES:
+    if not _has_docs(stage):
         return None
     try:
         return store.read(f"{docs_prefix(dag_id, run_id, stage)}/{page}")

@@ -6,6 +6,8 @@ const TITLES = { quality: "Quality review", canary: "Canary", verification: "Ver
 const bar = document.getElementById("reports");
 const frame = document.getElementById("docs");
 
+const title = (stage) => TITLES[stage] ?? stage.replace(/^quality-/, "Environment ");
+
 function show(stage) {
   frame.src = `${base}interlock/docs/${encodeURIComponent(dagId)}/${encodeURIComponent(runId)}/${stage}/index.html`;
   frame.hidden = false;
@@ -20,7 +22,7 @@ frame.addEventListener("load", () => {
 try {
   const query = `dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`;
   const { stages } = await read(`interlock/reports?${query}`);
-  bar.append(...stages.map((stage) => element("button", { name: stage, onclick: () => show(stage) }, TITLES[stage])));
+  bar.append(...stages.map((stage) => element("button", { name: stage, onclick: () => show(stage) }, title(stage))));
   if (stages.length) show(stages[0]);
   else bar.append(element("p", { class: "quiet" }, "This run has no quality report yet."));
 } catch (error) {

@@ -58,7 +58,7 @@ def eligible_members(rule: VotingRule, *, requester: str, excluded: Collection[s
             raise PolicyViolation(
                 f"The board {demand.title} cannot decide on this release: it needs {demand}, and {may} may vote.",
                 rule=f"the requester and the authors of a release do not vote on it (the quorum is in {demand.place})",
-                who="the owner of board.yaml",
+                who=f"the owner of {demand.place.partition(' ')[0]}",
                 next_step="have a person who is not on the board trigger the release, or add members to the board",
             )
     return eligible
@@ -73,6 +73,7 @@ def count_votes(
     asked_by: Collection[str] = (),
     excluded: Collection[str] = (),
     expired: bool,
+    subject: Literal["board", "sign_off"] = "board",
 ) -> Decision | None:
     """Count the votes on the subject with a digest; None while the result is still open.
 
@@ -84,13 +85,14 @@ def count_votes(
     :param excluded: further people without a vote: the authors, if the policy excludes them. Of members with a veto,
         only a rejection counts.
     :param expired: whether the deadline has passed.
+    :param subject: what they decide on: a rollout plan or a manifest, or the sign-off of an environment.
     """
     count = _Count(rule, votes, asked_by={requester, *asked_by}, excluded=excluded)
     title = rule.title
 
     def decided(approved: bool, *sentences: str, late: bool = False, vetoed_by: Iterable[str] = ()) -> Decision:
         every = (f"{title}: {sentences[0]}", *sentences[1:], *count.said())
-        return _decision("board", digest, votes, approved, every, late=late, vetoed_by=vetoed_by)
+        return _decision(subject, digest, votes, approved, every, late=late, vetoed_by=vetoed_by)
 
     if vetoing := [seat for seat in count.seats(REJECT) if seat.user in rule.veto]:
         said = f"rejected by {count.called(vetoing)}, who has a veto."
@@ -295,7 +297,7 @@ def _sort_key(vote: Vote) -> tuple[str, str, str, str, str, str]:
 
 
 def _decision(
-    subject: Literal["plan", "acceptance", "board"],
+    subject: Literal["plan", "acceptance", "board", "sign_off"],
     digest: Sha256,
     votes: Iterable[Vote],
     approved: bool,

@@ -6,6 +6,7 @@ answer comes to is decided by the task after it, from Airflow's record of the an
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from interlock.domain.catalogue import MAX_WAVES
@@ -16,7 +17,8 @@ from interlock.domain.catalogue.runbook_file import MAX_STEPS
 class AskingTask:
     """A task that asks people.
 
-    :param task: its id in the Dag; that of a wave or a step has ``{number}`` in it.
+    :param task: its id in the Dag; that of a wave or a step has ``{number}`` in it, and that of an environment between
+        test and production ``{environment}``.
     :param title: what is asked, for people.
     :param who: who answers.
     """
@@ -30,6 +32,8 @@ ASK_ROLLBACK = "planning.choose_release"
 ASK_MANAGEMENT = "planning.approve_plan"
 ASK_TESTERS = "quality.run_case"
 ASK_WAIVERS = "quality.waive_expectation"
+ASK_PATH_WAIVERS = "quality.{environment}.waive_expectation"
+ASK_SIGN_OFF = "quality.{environment}.sign_off"
 ASK_APPROVERS = "acceptance.ask_approver"
 ASK_BOARD = "rollout.cast_ballot"
 ASK_SUPPORT = "communication.acknowledge_training"
@@ -44,6 +48,8 @@ TABLE = (
     AskingTask(ASK_MANAGEMENT, "Is this plan approved?", "senior management"),
     AskingTask(ASK_TESTERS, "Did this test case pass?", "the testers that the service names for the role of the case"),
     AskingTask(ASK_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
+    AskingTask(ASK_PATH_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
+    AskingTask(ASK_SIGN_OFF, "Is this environment signed off?", "the people under sign_off of the environment"),
     AskingTask(ASK_APPROVERS, "Is this artifact accepted?", "the functional approvers of the service"),
     AskingTask(ASK_BOARD, "Shall this release be rolled out?", "each member of the Change Advisory Board"),
     AskingTask(ASK_SUPPORT, "Do you acknowledge the training material?", "each support role that the service names"),
@@ -60,15 +66,40 @@ def ask_wave(number: int) -> str:
     return ASK_WAVE.format(number=number)
 
 
+def of_environment(task: str, environment: str) -> str:
+    """Return the task of an environment between test and production, such as of :data:`ASK_SIGN_OFF`."""
+    return task.format(environment=environment)
+
+
 _NUMBERED = {ASK_WAVE: MAX_WAVES, ASK_STEP: MAX_STEPS, ASK_WAY_BACK: MAX_STEPS}
 
 
 def _tasks(asked: AskingTask) -> tuple[str, ...]:
+    if "{environment}" in asked.task:
+        return ()  # as many as a service has environments: see asks_people
     most = _NUMBERED.get(asked.task)
     return tuple(asked.task.format(number=number) for number in range(1, most + 1)) if most else (asked.task,)
 
 
 ASKING = frozenset(task for asked in TABLE for task in _tasks(asked))
-"""All tasks that ask people."""
+"""All tasks that ask people, except for those of environments between test and production."""
 QUESTIONS = ASKING - {ASK_TRAIN_BOARD}
 """Those of releases and rollbacks. The state of such a task is not the decision: see ``stages/approvals/people.py``."""
+
+
+def _of_any_environment(task: str) -> re.Pattern[str]:
+    return re.compile(re.escape(task).replace(r"\{environment\}", r"[a-z][a-z0-9-]*"))
+
+
+_OF_ENVIRONMENTS = tuple(_of_any_environment(asked.task) for asked in TABLE if "{environment}" in asked.task)
+_PATH_WAIVERS = _of_any_environment(ASK_PATH_WAIVERS)
+
+
+def asks_people(task: str) -> bool:
+    """Tell whether a task of a release, a rollback or a train asks people."""
+    return task in ASKING or any(pattern.fullmatch(task) for pattern in _OF_ENVIRONMENTS)
+
+
+def asks_for_waiver(task: str) -> bool:
+    """Tell whether a task asks people to waive a failed expectation."""
+    return task == ASK_WAIVERS or _PATH_WAIVERS.fullmatch(task) is not None

@@ -27,6 +27,7 @@ from interlock.domain.catalogue import (
     Demands,
     Duration,
     Policy,
+    Service,
     UserName,
 )
 from interlock.domain.catalogue.values import in_words
@@ -198,6 +199,17 @@ def voting_rule(
 def board_rule(book: BoardBook, name: str) -> VotingRule:
     """Return what one board of the board book asks, whatever it votes on."""
     return _rule(book, _of_board(book, name))
+
+
+def sign_off_rule(book: BoardBook, service: Service, environment: str) -> VotingRule | None:
+    """Return what the sign-off of an environment asks; None if nobody is asked."""
+    asked = service.environments[environment].sign_off
+    if asked is None:
+        return None
+    place = f"services/{service.name}.yaml environments.{environment}.sign_off"
+    members = tuple(sorted(asked.people))
+    demand = Demand(title=asked.title, place=place, members=members, approvals=asked.quorum, deadline=asked.within)
+    return _rule(book, demand)
 
 
 def longest_deadline(policy: Policy, book: BoardBook, service: Governed) -> timedelta | None:

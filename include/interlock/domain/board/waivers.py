@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from interlock.domain.board.questions import ASK_WAIVERS
+from interlock.domain.board.questions import asks_for_waiver
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Person
 from interlock.domain.catalogue.values import in_words
@@ -29,7 +29,7 @@ def offered(longest: timedelta) -> dict[str, timedelta]:
 
 def lacks_reason(task_id: str, choice: str, comment: str) -> bool:
     """Tell whether an answer to a question grants a waiver without a reason, which does not count."""
-    return task_id == ASK_WAIVERS and choice != REFUSE and not comment.strip()
+    return asks_for_waiver(task_id) and choice != REFUSE and not comment.strip()
 
 
 def digest_of(report: QualityReport, failure: FailedExpectation) -> str:

@@ -43,6 +43,7 @@ from .policy_file import (
     TimeLimits,
     TimeLimitsTightening,
     TrainRules,
+    VersionStep,
     WaiverRule,
     WaiverTightening,
 )
@@ -162,6 +163,7 @@ __all__ = [
     "Training",
     "UrlPath",
     "UserName",
+    "VersionStep",
     "WaiverRule",
     "WaiverTightening",
     "Wave",

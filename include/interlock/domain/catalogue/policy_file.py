@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
-from interlock.domain.canonical import Model
+from interlock.domain.canonical import Later, Model
 
 from .board_file import BoardRule, refuse_rules_twice
 from .cases_file import CaseDemand, Severity
@@ -83,6 +83,8 @@ RiskLevel = Literal["low", "medium", "high"]
 """The risk that the requester declares for a release."""
 CoverageOf = Literal["each_file", "whole", "changed_lines"]
 """Of what min_line_coverage_percent is demanded: each source file, all of them together, the lines of the release."""
+VersionStep = Literal["major", "minor", "patch", "first", "same", "downgrade"]
+"""How the version of a release differs from the version that its target runs."""
 Unread = Literal["tell", "refuse"]
 """What becomes of parts of a bundle whose components, and so their licences, are not known."""
 QualitySuite = Literal[
@@ -134,6 +136,14 @@ class Flow(Model):
         (),
         description="Change types of the releases of the same service that a release overtakes, unless they have "
         "begun their rollout. They end and have to be requested again. Default: none",
+    )
+    environments: Later[Annotated[tuple[Identifier, ...], Field(min_length=1), AfterValidator(each_once)]] = Field(
+        None,
+        description="Environments that a release goes through before production, beside test; services with none of "
+        "them go through all of theirs. Default: all",
+    )
+    without_soak: Annotated[tuple[VersionStep, ...], AfterValidator(each_once)] = Field(
+        (), exclude_if=not_, description="Version steps of which the releases do not soak, such as patch; default: none"
     )
 
 

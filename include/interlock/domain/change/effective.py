@@ -27,6 +27,7 @@ from interlock.domain.catalogue.policy_file import TIERS, StandardChange
 from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.records import PolicyInForce, Rules
 
+from .environments import steps_of
 from .policy import build_rules_of, resolve_policy
 from .tightening import ENTERPRISE
 
@@ -46,7 +47,8 @@ def bound_to(catalogue: ServiceCatalogue, change_type: ChangeType) -> PolicyInFo
 
     :raises PolicyViolation: a level of the policy loosens another.
     """
-    in_force = resolve_policy(catalogue.policy, catalogue.service, change_type)
+    path = steps_of(catalogue.service)
+    in_force = resolve_policy(catalogue.policy, catalogue.service, change_type, path)
     rules = rules_for(catalogue, change_type)
     return in_force.model_copy(
         update={"rules": rules, "digest": sha256_of(rules), "may_waive": _waivers(in_force, catalogue.board.people)}
@@ -123,6 +125,7 @@ def _of_book(policy: Policy, book: BoardBook, service: Service, in_force: Policy
     boards = {name: book.boards[name] for name in dict.fromkeys(names)}
     members = {user for board in boards.values() for user in board.members}
     members |= {user for rule in rules.values() for user in rule.members}
+    members |= {user for one in service.environments.values() if one.sign_off for user in one.sign_off.people}
     delegates = [one for one in book.delegates if one.for_ in members]
     management = book.senior_management if _asks_management(flow) else ()
     concerned = {*members, *(one.to for one in delegates), *management, *_named_by(service)}
@@ -151,9 +154,6 @@ def _named_by(service: Service) -> Iterator[str]:
     asked = [service.training.acknowledge] if service.training else []
     asked += [service.cases.testers] if service.cases else []
     yield from (user for of_roles in asked for users in of_roles.values() for user in users)
-    for environment in service.environments.values():
-        if environment.sign_off is not None:
-            yield from environment.sign_off.people
     for step in service.runbook:
         yield from (user for _, action in step.actions if action.manual for user in action.manual.who)
 

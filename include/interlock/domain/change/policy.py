@@ -25,15 +25,19 @@ from interlock.domain.catalogue import (
 from interlock.domain.catalogue.policy_file import TIERS
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.records import PolicyInForce, Waiver
+from interlock.domain.records import PathStep, PolicyInForce, Waiver
 
 from .tightening import ENTERPRISE, Governed, Refusal, levels, place_of_service, place_of_unit, resolved, tighten
 
 
-def resolve_policy(policy: Policy, service: Governed, change_type: ChangeType) -> PolicyInForce:
+def resolve_policy(
+    policy: Policy, service: Governed, change_type: ChangeType, path: tuple[PathStep, ...] = ()
+) -> PolicyInForce:
     """Resolve the policy for a release of a service: the flow of its change type, and the tightest of everything.
 
     Its digest is of what holds, not of where that is written.
+
+    :param path: the environments of the service between test and production.
 
     :raises PolicyViolation: a lower level loosens something, or names something that the enterprise does not have.
     """
@@ -51,6 +55,8 @@ def resolve_policy(policy: Policy, service: Governed, change_type: ChangeType) -
         for path, place in tightened.sources.items()
         if path[0] in ("time_limits", "waivers") or len(path) == 1 or path[:2] == ("change_types", change_type.value)
     }
+    if path:
+        in_force["path"] = path
     unnamed = PolicyInForce(
         **in_force,
         sources={path[1]: place for path, place in tightened.sources.items() if path[0] == "thresholds"},

@@ -224,7 +224,12 @@ def _way_of(path: Path) -> _Way:
 
 def resolved(policy: Policy, service: Governed) -> Tightened:
     """Return what holds for a service after every level; PolicyViolation if a level loosens something."""
-    tightened = tighten(policy, levels(policy, service), service.tier)
+    return resolved_by(policy, service, levels(policy, service))
+
+
+def resolved_by(policy: Policy, service: Governed, asking: Iterable[tuple[str, Tightening]]) -> Tightened:
+    """Return what holds for a service after some levels; PolicyViolation if a level loosens something."""
+    tightened = tighten(policy, asking, service.tier)
     if tightened.refusals:
         raise PolicyViolation(
             f"The policy of {service.name} cannot be resolved: {'; '.join(map(str, tightened.refusals))}.",
@@ -257,7 +262,9 @@ def _values_of(policy: Policy, tier: int) -> Iterator[tuple[Path, Any]]:
         for key, value in getattr(policy, name):
             yield (name, key), value
     for kind, flow in policy.change_types.items():
-        yield from ((("change_types", kind.value, key), value) for key, value in flow)
+        # What only the enterprise says, and here does not, is no value: policies without it stay as they were.
+        said = ((key, value) for key, value in flow if key in _FLOW_WAYS or value)
+        yield from ((("change_types", kind.value, key), value) for key, value in said)
     for suite, rule in policy.waivers.items():
         yield from ((("waivers", suite, key), value) for key, value in rule)
 

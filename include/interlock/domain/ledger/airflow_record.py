@@ -5,7 +5,6 @@ Each check compares what was found with what a release's chain says, and yields 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,19 +20,15 @@ from .findings import Finding
 from .kinds import (
     DECISIONS,
     KINDS,
-    LEAVES,
     MOVES,
     PERMIT_USED,
     POLICY_RESOLVED,
     RELEASE_CLOSED,
     STEP_ENDED,
     TRAFFIC_RESTORED,
-    WAVE_DEPLOYED,
+    held_by,
+    left_by,
 )
-
-STEP = re.compile("|".join(re.escape(task).replace(r"\{number\}", r"(\d+)") for task in KINDS[STEP_ENDED].tasks))
-WAVE = re.compile(re.escape(KINDS[WAVE_DEPLOYED].tasks[0]).replace(r"\{number\}", r"(\d+)"))
-"""The tasks of waves, which leave :data:`WAVE_DEPLOYED`."""
 
 
 class Task(Model):
@@ -72,10 +67,10 @@ class RunSeen(Model):
     at: AwareDatetime
 
 
-def check_run(seen: RunSeen, entries: Sequence[Entry], asking: Collection[str]) -> Iterator[Finding]:
+def check_run(seen: RunSeen, entries: Sequence[Entry], asking: Callable[[str], bool]) -> Iterator[Finding]:
     """Yield what contradicts the chain of a release in Airflow's record of its run.
 
-    :param asking: the tasks that ask people.
+    :param asking: tells whether a task asks people.
     """
     if seen.state is None:
         yield Finding(
@@ -129,10 +124,10 @@ def check_bundles(seen: RunSeen, home: Home) -> Iterator[Finding]:
         )
 
 
-def _find_unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding]:
+def _find_unanswered(seen: RunSeen, asking: Callable[[str], bool]) -> Iterator[Finding]:
     """Yield the questions whose task succeeded without an answer, although their time was not over."""
     for task in seen.tasks:
-        if task.task_id in asking and task.state == "success" and (task.task_id, task.map_index) not in seen.answered:
+        if asking(task.task_id) and task.state == "success" and (task.task_id, task.map_index) not in seen.answered:
             yield Finding(
                 kind="question_marked",
                 what=f"{task.name} is marked as success, but Airflow has no answer to its question.",
@@ -143,7 +138,7 @@ def _find_unanswered(seen: RunSeen, asking: Collection[str]) -> Iterator[Finding
 def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield the tasks that are success and did not leave what they leave."""
     if not entries:
-        if any(task.task_id in LEAVES and task.state == "success" for task in seen.tasks):
+        if any(left_by(task.task_id) and task.state == "success" for task in seen.tasks):
             yield Finding(
                 kind="chain_gone",
                 what=f"Tasks of the run {seen.run_id} of {seen.dag_id} succeeded, but the run has no chain in the "
@@ -161,13 +156,15 @@ def _find_unrecorded(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Findin
 
 
 def _has_entry(task: Task, entries: Sequence[Entry]) -> bool:
-    if wave := WAVE.fullmatch(task.task_id):
-        return any(one.kind == WAVE_DEPLOYED and one.payload.get("number") == int(wave[1]) for one in entries)
-    if STEP.fullmatch(task.task_id):
-        return any(_is_of(task.task_id, one) for one in entries if one.kind == STEP_ENDED)
-    kind = LEAVES.get(task.task_id)
-    return kind is None or any(
-        one.kind == kind and (kind not in DECISIONS or one.payload.get("approved") is True) for one in entries
+    if (left := left_by(task.task_id)) is None:
+        return True
+    kind, about = left
+    return any(
+        one.kind == kind
+        and about.items() <= one.payload.items()
+        and (kind not in DECISIONS or one.payload.get("approved") is True)
+        and (kind != STEP_ENDED or _is_of(task.task_id, one))
+        for one in entries
     )
 
 
@@ -191,7 +188,7 @@ def _find_edited_results(seen: RunSeen, entries: Sequence[Entry]) -> Iterator[Fi
     """Yield the results that no task left: what is in Airflow differs from what is in the ledger."""
     payloads = [entry.payload for entry in entries]
     for handed in seen.handed_on:
-        leaves = handed.task_id in LEAVES or WAVE.fullmatch(handed.task_id) or STEP.fullmatch(handed.task_id)
+        leaves = left_by(handed.task_id)
         for value in handed.value if isinstance(handed.value, list) else [handed.value]:
             is_record = isinstance(value, dict) and "schema_version" in value
             known = isinstance(value, dict) and any(value.items() <= payload.items() for payload in payloads)
@@ -242,8 +239,10 @@ def _key_of_vote(vote: Vote) -> tuple[str | None, str, datetime | None]:
 
 def check_decisions(entries: Sequence[Entry]) -> Iterator[Finding]:
     """Yield a decision that a chain contains several times with different results."""
-    for kind in DECISIONS:
-        made = [entry for entry in entries if entry.kind == kind]
+    decided: dict[tuple[str, object], list[Entry]] = {}
+    for entry in (entry for entry in entries if entry.kind in DECISIONS):
+        decided.setdefault(held_by(entry.kind, entry.payload), []).append(entry)
+    for (kind, _), made in sorted(decided.items(), key=lambda one: DECISIONS.index(one[0][0])):
         if len({(entry.payload.get("digest"), entry.payload.get("approved")) for entry in made}) > 1:
             yield Finding(
                 kind="decided_again",

@@ -4,12 +4,13 @@ A constant such as :data:`RELEASE_CLOSED` is the kind as entries have it. :data:
 which record is its payload, which task leaves it, and what the chain's rules say of it. All lists of kinds are made of
 this table. The verifier and the console have copies, which ``python -m interlock.adapters.ledger.vocabulary`` writes.
 
-A kind is never renamed and never removed: chains that exist have it. This module imports nothing, so that each module
-may import it; records are named as text, and ``adapters/ledger/vocabulary.py`` loads them.
+A kind is never renamed and never removed: chains that exist have it. This module imports nothing of Interlock, so
+that each module may import it; records are named as text, and ``adapters/ledger/vocabulary.py`` loads them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,6 +37,7 @@ class Kind:
     :param follows: the ends after which it may still come.
     :param decides: people decided something, and their votes are counted again.
     :param several: a release has several that hold; of all others, the last one holds.
+    :param each: a field of the payload: of each value of it, the last entry holds.
     :param any_clock: it is taken although the clock is behind the chain; it has the time of the entry before it.
     :param api_server: only Airflow's API server may append it.
     """
@@ -53,6 +55,7 @@ class Kind:
     follows: tuple[Ending, ...] = ()
     decides: bool = False
     several: bool = False
+    each: str = ""
     any_clock: bool = False
     api_server: bool = False
 
@@ -302,6 +305,88 @@ QUALITY_PASSED = _kind(
     "Quality gate passed",
     "The quality gate let the report with this digest pass, with so many waivers.",
     tasks=("quality.pass_gate",),
+)
+PATH_DEPLOYED = _kind(
+    "path.deployed",
+    "Deployed on the path",
+    "The result of each host of an environment between test and production.",
+    record="records:TestDeployment",
+    tasks=("quality.{environment}.deploy",),
+    each="environment",
+)
+PATH_SUITES_RUN = _kind(
+    "path.suites_run",
+    "Suites run on the path",
+    "The results of the suites of an environment between test and production.",
+    record="records:SuiteRuns",
+    tasks=("quality.{environment}.run_suites",),
+    each="environment",
+)
+PATH_LOADED = _kind(
+    "path.loaded",
+    "Load test on the path",
+    "What a synthetic load measured in an environment between test and production.",
+    record="records:LoadReport",
+    tasks=("quality.{environment}.measure_load",),
+    each="environment",
+)
+PATH_JUDGED = _kind(
+    "path.judged",
+    "Quality judged on the path",
+    "The quality report of an environment between test and production.",
+    record="records:QualityReport",
+    tasks=("quality.{environment}.judge",),
+    each="environment",
+)
+PATH_WAIVED = _kind(
+    "path.waived",
+    "Expectation waived on the path",
+    "A person accepted an expectation that failed in an environment between test and production, until a date.",
+    record="records:Waiver",
+    several=True,
+)
+PATH_GATED = _kind(
+    "path.gated",
+    "Gate passed on the path",
+    "The quality gate of an environment let the report with this digest pass, with so many waivers.",
+    tasks=("quality.{environment}.pass_gate",),
+    each="environment",
+)
+PATH_SOAKED = _kind(
+    "path.soaked",
+    "Soaked on the path",
+    "For how long a release ran in an environment, unchanged, before it went on.",
+    record="records:SoakReport",
+    tasks=("quality.{environment}.end_soak",),
+    each="environment",
+)
+PATH_TESTED = _kind(
+    "path.tested",
+    "Environment tested",
+    "What the tests in an environment came to. The digest of this record is what each ballot of its sign-off names.",
+    record="records:EnvironmentTested",
+    tasks=("quality.{environment}.close_tests",),
+    seals=True,
+    each="environment",
+)
+SIGN_OFF_DECIDED = _kind(
+    "sign_off.decided",
+    "Environment signed off",
+    "What the people who sign an environment off decided, with each vote and their rule.",
+    record="records:Decision",
+    beside=("board", "environment"),
+    tasks=("quality.{environment}.await_sign_off",),
+    seals=True,
+    decides=True,
+    each="environment",
+)
+PATH_PASSED = _kind(
+    "path.passed",
+    "Environment passed",
+    "How the release passed an environment between test and production, or why the policy leaves it out.",
+    record="records:EnvironmentPassed",
+    tasks=("quality.{environment}.conclude",),
+    each="environment",
 )
 ACCEPTANCE_DECIDED = _kind(
     "acceptance.decided",
@@ -669,7 +754,36 @@ WITNESSED = _named(one for one in KINDS.values() if one.api_server)
 LEAVES: Mapping[str, str] = MappingProxyType(
     {task: one.name for one in KINDS.values() for task in one.tasks if "{" not in task}
 )
-"""Task of a release or of a train: the entry that it leaves before it succeeds. Waves are numbered: see ``tasks``."""
+"""Task of a release or of a train: the entry that it leaves before it succeeds. For others, see :func:`left_by`."""
+_PLACES = {"number": r"[0-9]+", "environment": r"[a-z][a-z0-9-]*"}
+_FAMILIES = tuple(
+    (
+        re.compile(re.sub(r"\\{(\w+)\\}", lambda found: f"(?P<{found[1]}>{_PLACES[found[1]]})", re.escape(task))),
+        one.name,
+    )
+    for one in KINDS.values()
+    for task in one.tasks
+    if "{" in task
+)
+
+
+def left_by(task: str) -> tuple[str, Mapping[str, str | int]] | None:
+    """Return the kind of entry that a task leaves before it succeeds, and what its payload says; None: none.
+
+    A wave leaves an entry with its number, and a task of an environment an entry with the environment.
+    """
+    if kind := LEAVES.get(task):
+        return kind, {}
+    for pattern, kind in _FAMILIES:
+        if found := pattern.fullmatch(task):
+            return kind, {name: int(text) if name == "number" else text for name, text in found.groupdict().items()}
+    return None
+
+
+def held_by(kind: str, payload: Mapping[str, Any]) -> tuple[str, object]:
+    """Return what an entry replaces: entries of its kind, and of kinds with ``each``, only those of the same value."""
+    each = KINDS[kind].each if kind in KINDS else ""
+    return kind, payload.get(each) if each else None
 
 
 def following(end: Ending) -> tuple[str, ...]:

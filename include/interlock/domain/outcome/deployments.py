@@ -19,18 +19,20 @@ from interlock.domain.ledger.kinds import (
     BOARD_DECIDED,
     HOSTS_SMOKED,
     LOAD_MEASURED,
+    PATH_PASSED,
     PLAN_MADE,
     QUALITY_JUDGED,
     QUALITY_WAIVED,
     RELEASE_CLOSED,
     RELEASE_ENDED,
 )
-from interlock.domain.ledger.reading import all_in, last_in, plan_in
+from interlock.domain.ledger.reading import all_in, last_in, last_of_each, plan_in
 from interlock.domain.permits.permit import Permit
 from interlock.domain.records import (
     Artifact,
     Commit,
     Decision,
+    EnvironmentPassed,
     LoadReport,
     Outcome,
     QualityReport,
@@ -111,6 +113,7 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
     plan, artifact = last_in(entries, PLAN_MADE, ReleasePlan), last_in(entries, ARTIFACT_BUILT, Artifact)
     quality = last_in(entries, QUALITY_JUDGED, QualityReport)
     acceptance = last_in(entries, ACCEPTANCE_DECIDED, Decision)
+    passed = last_of_each(entries, PATH_PASSED, EnvironmentPassed)
     if plan is None or artifact is None or quality is None or acceptance is None:
         return None
     same = (
@@ -119,6 +122,7 @@ def deployed_release(entries: Sequence[Entry], permits: Iterable[Permit]) -> Dep
         and sha256_of(quality) == rollout.quality_digest
         and acceptance.digest == rollout.acceptance_digest
         and acceptance.approved
+        and all(passed.get(one.environment) == one for one in rollout.environments or ())
     )
     if not same:
         return None

@@ -19,6 +19,7 @@ from interlock.domain.records import (
     BackOutReport,
     Communication,
     Decision,
+    EnvironmentPassed,
     Host,
     Outcome,
     PlannedStep,
@@ -51,7 +52,8 @@ STAGE_TITLES = {
 STAGES = tuple(STAGE_TITLES)
 
 GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
-"""The subject of each decision, and its stage."""
+"""The subject of each decision of a release, and its stage."""
+_STAGES_OF_DECISIONS = {**GATES, "sign_off": "quality"}
 
 
 class FailedTask(Model):
@@ -100,6 +102,7 @@ def decide_outcome(
     running: Mapping[str, str | None],
     called_off: Withdrawal | Overtaking | None = None,
     steps: Sequence[StepReport] = (),
+    environments: Sequence[EnvironmentPassed] = (),
 ) -> Outcome:
     """Decide how a release ended, and which stage decided it.
 
@@ -108,6 +111,7 @@ def decide_outcome(
     :param decisions: on the plan, on the acceptance, and the board's; also decisions without a vote.
     :param running: host, by name or address: the version it answers with now.
     :param steps: how the steps of the runbook ended, and their ways back.
+    :param environments: how the release passed those between test and production, by the ledger.
     :param called_off: who withdrew it, or what overtook it; of a release that had no permit to change anything.
     """
     of_decisions = list(_of_decisions(decisions, rollout, changed=bool(waves) or back_out is not None))
@@ -121,6 +125,7 @@ def decide_outcome(
             *of_decisions,
             *_of_tasks(failed),
             *_of_quality(quality, rollout),
+            *_of_environments(environments, rollout),
             *_of_plan(service, version, rollout),
             *_of_communication(communication),
             *_of_waves(rollout, waves),
@@ -242,7 +247,7 @@ def _of_decisions(decisions: Sequence[Decision], rollout: RolloutPlan | None, *,
     :param changed: whether hosts were changed.
     """
     for decision in decisions:
-        stage = GATES[decision.subject]
+        stage = _STAGES_OF_DECISIONS[decision.subject]
         if not decision.approved and changed:
             yield _Ending(stage, "failed", f"Hosts were changed without an approval: {decision.reason}")
         elif not decision.approved:
@@ -256,7 +261,7 @@ def _of_decisions(decisions: Sequence[Decision], rollout: RolloutPlan | None, *,
 
 def _of_approval(decision: Decision, rollout: RolloutPlan) -> Iterator[_Ending]:
     """Compare an approval with the plan that was rolled out: it may be for another plan."""
-    stage = GATES[decision.subject]
+    stage = _STAGES_OF_DECISIONS[decision.subject]
     if decision.subject == "board" and decision.digest != rollout.digest:
         which = f"{decision.digest[:12]}, but the recorded plan is {rollout.digest[:12]}"
         yield _Ending(stage, "failed", f"The board decided on the rollout plan {which}.")
@@ -295,6 +300,16 @@ def _of_quality(quality: QualityReport | None, rollout: RolloutPlan | None) -> I
         yield _Ending("quality", "failed", quality.reason() or "The quality review failed.")
     elif rollout is not None and sha256_of(quality) != rollout.quality_digest:
         yield _Ending("quality", "failed", "The recorded quality report is not the one that the rollout plan names.")
+
+
+def _of_environments(environments: Sequence[EnvironmentPassed], rollout: RolloutPlan | None) -> Iterator[_Ending]:
+    if rollout is None or rollout.rolls_back:
+        return
+    recorded = {one.environment: one for one in environments}
+    for one in rollout.environments or ():
+        if recorded.get(one.environment) != one:
+            reason = f"{one.environment}: what is recorded of its tests is not what the rollout plan names."
+            yield _Ending("quality", "failed", reason)
 
 
 def _of_plan(service: str, version: str, rollout: RolloutPlan | None) -> Iterator[_Ending]:

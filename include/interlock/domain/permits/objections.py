@@ -8,12 +8,36 @@ from datetime import datetime
 from pydantic import Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
+from interlock.domain.catalogue.values import Duration, in_words
 from interlock.domain.errors import HeldBack
-from interlock.domain.records import Decision, QualityReport, RolloutPlan, Waiver
+from interlock.domain.records import (
+    Decision,
+    EnvironmentPassed,
+    EnvironmentTested,
+    QualityReport,
+    RolloutPlan,
+    Waiver,
+)
 
 from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
 
 _GATE = "all approvals are verified again before every wave"
+
+
+class FoundOnPath(Model):
+    """What is found just before a wave of an environment between test and production, each from its primary record."""
+
+    environment: str
+    left_out: str = Field(
+        "", description="Why releases like this do not go there, by the catalogue now; empty: they do"
+    )
+    soak: Duration | None = Field(None, description="For how long they run there, by the catalogue; none: not asked")
+    must_be_signed: bool = Field(False, description="By the catalogue")
+    passed: EnvironmentPassed | None = Field(None, description="By the ledger")
+    tested: EnvironmentTested | None = Field(None, description="By the ledger")
+    quality: QualityReport | None = Field(None, description="By the ledger")
+    waivers: tuple[Waiver, ...] = Field((), description="By the ledger")
+    decision: Decision | None = Field(None, description="The votes of the sign-off, counted again")
 
 
 class Circumstances(Model):
@@ -26,6 +50,7 @@ class Circumstances(Model):
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
+    environments: tuple[FoundOnPath, ...] = Field((), description="Between test and production")
     closed: bool = Field(False, description="The release has ended")
     unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
@@ -51,11 +76,7 @@ class Objection(Model):
 
 def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[Objection, ...]:
     """Return every reason against changing production by this plan now; none: a permit may be given."""
-    return tuple(
-        objection
-        for check in (_check_plan, _check_version, _check_board, _check_quality, _check_time, _check_interventions)
-        for objection in check(plan, found, now)
-    )
+    return tuple(objection for check in _CHECKS for objection in check(plan, found, now))
 
 
 MAX_LISTED = 5
@@ -178,16 +199,89 @@ def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
                 next_step="fix the defect, or have it accepted again in a new release",
             )
     # The board saw only recorded waivers: a waiver after the plan was frozen does not count.
-    waivers = [one for one in found.waivers if one in plan.waivers]
-    bare = [failure for failure in found.quality.failures if not any(one.covers(failure, now) for one in waivers)]
-    if bare or (not found.quality.success and not found.quality.failures):
-        names = "; ".join(f"{failure.suite}: {failure.expected}" for failure in bare) or "the review as a whole"
+    if names := _failed(found.quality, [one for one in found.waivers if one in plan.waivers], now):
         yield Objection(
             what=f"The quality review failed without a waiver in force: {names}.",
             rule="a failed expectation is fixed, or waived by people whom the policy names",
             who=who,
             next_step="fix it and release a new version, or have it waived before the board votes",
         )
+
+
+def _failed(quality: QualityReport, waivers: Sequence[Waiver], now: datetime) -> str:
+    """Name the failures of a report that no waiver covers now; empty: there are none."""
+    bare = [failure for failure in quality.failures if not any(one.covers(failure, now) for one in waivers)]
+    if bare or (not quality.success and not quality.failures):
+        return "; ".join(f"{failure.suite}: {failure.expected}" for failure in bare) or "the review as a whole"
+    return ""
+
+
+def _check_environments(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    """Yield what is not proven of the environments that the release had to pass before production."""
+    if plan.rehearsal or plan.rolls_back:  # a rehearsal stays on test; a rollback goes to what passed them then
+        return
+    named = {one.environment: one for one in plan.environments or ()}
+    asked = [one.environment for one in found.environments]
+    if list(named) != asked:
+        says = ", ".join(named) or "no environment"
+        yield _of_path(
+            f"The plan names {says} between test and production, but the path is {', '.join(asked) or 'none'}."
+        )
+        return
+    for one in found.environments:
+        for what in _unproven(plan, named[one.environment], one, now):
+            yield _of_path(f"{one.environment}: {what}")
+
+
+def _of_path(what: str) -> Objection:
+    return Objection(
+        what=what,
+        rule="a release goes to production only after every environment that its service's file and the policy name",
+        who="the service's team (environments in the service's file); the owner of policy.yaml",
+        next_step="trigger the release again, so that it goes through its environments again",
+    )
+
+
+def _unproven(plan: RolloutPlan, named: EnvironmentPassed, found: FoundOnPath, now: datetime) -> Iterator[str]:
+    """Yield what is not proven of one environment that the plan names."""
+    if found.passed != named:
+        yield "what the plan says of it is not what the ledger has."
+    if (named.left_out or "") != found.left_out:
+        yield (
+            f"the plan leaves it out ({named.left_out}), but the policy does not."
+            if named.left_out
+            else f"the plan goes there, but the policy leaves it out: {found.left_out}."
+        )
+    if not named.left_out:
+        yield from _unreviewed(named, found, now)
+        yield from _untested(plan, named, found)
+
+
+def _unreviewed(named: EnvironmentPassed, found: FoundOnPath, now: datetime) -> Iterator[str]:
+    """Yield why the quality review of an environment does not hold."""
+    quality = found.quality
+    if quality is None or sha256_of(quality) != named.quality or quality.environment != named.environment:
+        yield "the quality report that the plan names is not the one in the ledger."
+    elif names := _failed(quality, [one for one in found.waivers if one in named.waivers], now):
+        yield f"the quality review failed without a waiver in force: {names}."
+
+
+def _untested(plan: RolloutPlan, named: EnvironmentPassed, found: FoundOnPath) -> Iterator[str]:
+    """Yield what else is not proven of an environment: bytes, soak and sign-off."""
+    tested, decision = found.tested, found.decision
+    if tested is None or tested.digest != named.tested:
+        yield "what its tests came to is not in the ledger as the plan names it."
+        return
+    if (tested.bundle, tested.release, tested.quality) != (plan.bundle.sha256, plan.release, named.quality):
+        yield "it was tested with other bytes, or judged by another report, than the plan names."
+    if found.soak is not None and (tested.soak is None or tested.soak.until - tested.soak.since < found.soak):
+        yield f"the release did not run there for {in_words(found.soak)}, as the service's file asks."
+    if not found.must_be_signed:
+        return
+    if decision is None or decision.digest != tested.digest:
+        yield "it was not signed off."
+    elif not decision.approved:
+        yield f"a recount of the votes does not sign it off. {decision.reason}"
 
 
 def _check_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
@@ -257,6 +351,17 @@ def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime)
             who="the people under findings.notify of policy.yaml",
             next_step="have the finding investigated, then trigger the release again",
         )
+
+
+_CHECKS = (
+    _check_plan,
+    _check_version,
+    _check_board,
+    _check_quality,
+    _check_environments,
+    _check_time,
+    _check_interventions,
+)
 
 
 def _sentence(words: str) -> str:

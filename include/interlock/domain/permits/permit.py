@@ -20,7 +20,8 @@ from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
 
 SANDBOXES = frozenset({"test"})
-"""Environments whose hosts are accessed without a permit: no user depends on them."""
+"""Environments that rehearsals change. No user depends on them, so their hosts are accessed without a permit, as are
+those of the environments between test and production (``Service.is_sandbox``)."""
 MAX_PERMIT_AGE = timedelta(minutes=15)
 """A permit is never older when it is used."""
 PERMIT_TYPE = "application/vnd.interlock.permit+json"

@@ -37,7 +37,7 @@ class Production:
                 f"Access without a permit was refused: {what} belongs to {owner}.",
                 rule=RULE,
                 who=WHO,
-                next_step="give the test environment its own hosts, target group, SSH key and known_hosts file",
+                next_step="give the environment its own hosts, target group, SSH key and known_hosts file",
             )
 
 
@@ -47,6 +47,7 @@ class Place:
 
     :param fleets: the tags of its instances; of two fleets if it has two.
     :param aws, ssh: names of Airflow connections.
+    :param sandbox: it is before production, so that its hosts need no permit.
     """
 
     service: str
@@ -55,6 +56,7 @@ class Place:
     aws: str
     ssh: str
     target_groups: tuple[str, ...] = ()
+    sandbox: bool = False
 
     def __str__(self) -> str:
         return f"{self.environment} of {self.service}"

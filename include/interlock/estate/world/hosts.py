@@ -21,6 +21,7 @@ import asyncssh
 
 from interlock.adapters.private_files import write_whole
 from interlock.adapters.signing.signing import generate_key, ssh_key
+from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.errors import ReleaseError
 from interlock.domain.hosts.appspec import APPSPEC, Event, Hook, parse_appspec
 from interlock.domain.permits.on_hosts import allowed_signer
@@ -278,7 +279,8 @@ class Fleet:
         usable = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", instance.name) and instance.name not in taken
         name = instance.name if usable else instance.id
         # A second fleet of production has a tag of its own; in doubt, the key of test must not open it.
-        is_test = instance.tags.get("Environment", instance.tags.get(USE)) == "test"
+        said = instance.tags.get("Environment")
+        is_test = said != PRODUCTION and "test" in (said, instance.tags.get(USE))
         return EstateHost(name, instance.address, "test" if is_test else "production")
 
     def _dismiss(self, living: set[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.catalogue import Environment, Service
+from interlock.domain.catalogue import PRODUCTION, Environment, Service
 from interlock.estate.airflow.connections import actual
 from interlock.estate.settings import HOST_ENVIRONMENTS, SERVICE, SETTINGS_FILE, HostEnvironment, Settings
 from interlock.installation.astro_settings import read_astro_settings
@@ -82,7 +82,7 @@ def wanted(services: Iterable[Service], embedded: frozenset[str]) -> Wanted:
     """
     every = [(service, name, one) for service in services for name, one in sorted(service.environments.items())]
     # Production's come first: tags that two environments share are then a host's that the key of test does not open.
-    here = sorted((one for one in every if one[2].aws in embedded), key=lambda one: one[1] == "test")
+    here = sorted((one for one in every if one[2].aws in embedded), key=lambda one: one[1] != PRODUCTION)
     return Wanted(
         fleets=tuple(fleet for service, name, one in here for fleet in _fleets(service, name, one)),
         groups=tuple(group for service, _, one in here for group in _groups(service, one)),
@@ -97,7 +97,7 @@ def wanted(services: Iterable[Service], embedded: frozenset[str]) -> Wanted:
 def _fleets(service: Service, name: str, environment: Environment) -> Iterator[WantedFleet]:
     if environment.missing == "create":  # the release creates them itself
         return
-    kind: HostEnvironment = "test" if name == "test" else "production"
+    kind: HostEnvironment = "production" if name == PRODUCTION else "test"
     if environment.hosts not in [{"Service": SERVICE, "Environment": one} for one in HOST_ENVIRONMENTS]:
         yield WantedFleet(
             f"{service.name}-{name}", kind, environment.hosts, environment.count, environment.target_group

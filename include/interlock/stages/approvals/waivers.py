@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import XComArg, chain
 
 from interlock.adapters.templates import render
@@ -31,6 +33,13 @@ def prepare_waivers(
     service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
 ) -> list[dict[str, Any]]:
     """Prepare one waiver question for each failed expectation, if the policy allows all of them to be waived."""
+    return waiver_questions(service, in_force, plan, report)
+
+
+def waiver_questions(
+    service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport
+) -> list[dict[str, Any]]:
+    """Return one waiver question for each failed expectation of a report; none if some of them cannot be waived."""
     catalogue = resources.catalogue_of(service)
     book, described = catalogue.board, catalogue.service
     if plan.rehearsal or not waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by):
@@ -75,47 +84,69 @@ def pass_gate(service: str, in_force: PolicyInForce, plan: ReleasePlan, report: 
 
     A waiver does not change the quality report. A release that does not pass ends here and lists the failed rows.
     """
+    granted = waivers_granted(service, in_force, plan, report, asks=ASK_WAIVERS, kind=QUALITY_WAIVED)
+    record(QUALITY_PASSED, {"digest": sha256_of(report), "waived": len(granted)})
+    return granted
+
+
+def waivers_granted(
+    service: str, in_force: PolicyInForce, plan: ReleasePlan, report: QualityReport, *, asks: str, kind: str
+) -> list[Waiver]:
+    """Record the waivers of a report's failures, and return them.
+
+    :param asks: the task that asked for them. :param kind: of their entries.
+    :raises QualityRejected: a failure was not waived.
+    """
     policy, book, _ = resources.catalogue_of(service)
     answers = [
         waivers.decide_waiver(
             in_force,
             book.people,
             failure,
-            votes_on(ASK_WAIVERS, waivers.digest_of(report, failure)),
+            votes_on(asks, waivers.digest_of(report, failure)),
             requester=plan.requested_by,
         )
         for failure in report.failures
     ]
     answered = list(zip(report.failures, answers, strict=True))
-    granted = [answer for answer in answers if isinstance(answer, Waiver)]
+    granted = [
+        answer.model_copy(update={"environment": report.environment})
+        for answer in answers
+        if isinstance(answer, Waiver)
+    ]
     for waiver in granted:
-        record(QUALITY_WAIVED, waiver, actor=waiver.by, seal=True)
+        record(kind, waiver, actor=waiver.by, seal=True)
     defects.accept_waived(service, report, granted)
     if not report.success and not (report.failures and len(granted) == len(report.failures)):
         refused = [f"{failure.suite}: {said}" for failure, said in answered if isinstance(said, str)]
+        where = f" in {report.environment}" if report.environment else ""
         asked = waivers.can_be_waived(in_force, book.people, report, requester=plan.requested_by)
         raise QualityRejected(
-            f"Quality review of {service} {plan.version} failed. {report.reason()}."
+            f"Quality review of {service} {plan.version}{where} failed. {report.reason()}."
             + (f" Waivers: {'; '.join(refused)}." if asked and not plan.rehearsal else ""),
             rule=f"thresholds of {', '.join(sorted(set(in_force.sources.values())))}",
             who=f"the service's team can fix the failures; {policy.owner} can change the thresholds",
             next_step="fix the failures and release a new version",
         )
-    record(QUALITY_PASSED, {"digest": sha256_of(report), "waived": len(granted)})
     return granted
 
 
 def quality_gate(service: Service, policy: Policy, in_force: XComArg, plan: XComArg, report: XComArg) -> XComArg:
     """Request waivers of the failures, if the policy allows them, and decide; return the waivers."""
     prepared = prepare_waivers(service.name, in_force, plan, report)
-    asked = ask(
-        prepared,
-        task_id="waive_expectation",
-        title="Waive a failed expectation",
-        default=waivers.REFUSE,
-        within=time_limits_of(policy, service).acceptance,
-        doc_md="One question for each failed expectation, to the people whom the policy names. No answer: no waiver.",
-    )
+    asked = ask_waivers(prepared, within=time_limits_of(policy, service).acceptance)
     passed: XComArg = pass_gate(service.name, in_force, plan, report)
     chain([prepared, asked], passed)
     return passed
+
+
+def ask_waivers(questions: XComArg, *, within: timedelta) -> EmptyOperator:
+    """Ask each question about a waiver; return the task that follows all of them."""
+    return ask(
+        questions,
+        task_id="waive_expectation",
+        title="Waive a failed expectation",
+        default=waivers.REFUSE,
+        within=within,
+        doc_md="One question for each failed expectation, to the people whom the policy names. No answer: no waiver.",
+    )

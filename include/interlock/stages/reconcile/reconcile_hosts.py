@@ -18,7 +18,7 @@ from airflow.sdk import TriggerRule
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.permits.issuer import Admission
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import Environment, Service
+from interlock.domain.catalogue import PRODUCTION, Environment, Service
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import AlreadyRecorded, LedgerBroken
 from interlock.domain.hosts.released_files import differences
@@ -27,7 +27,6 @@ from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.findings import Finding
 from interlock.domain.ledger.kinds import BASELINE_SEEN
-from interlock.domain.permits.permit import SANDBOXES
 from interlock.domain.records import Host
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import permits, resources
@@ -79,14 +78,13 @@ def check_hosts() -> int:
     found: list[Finding] = []
     with resources.ledger() as ledger:
         lists = FileLists(ledger)
-        for environment in sorted({name for one in services for name in one.environments} - SANDBOXES):
-            fleets = [
-                Fleet(one, described, hosts_of.every_host(described))
-                for one in services
-                if (described := one.environments.get(environment))
-            ]
-            if any(fleet.hosts for fleet in fleets):
-                found += _compare_fleets(environment, fleets, lists)
+        fleets = [
+            Fleet(one, described, hosts_of.every_host(described))
+            for one in services
+            if (described := one.environments.get(PRODUCTION))
+        ]
+        if any(fleet.hosts for fleet in fleets):
+            found += _compare_fleets(PRODUCTION, fleets, lists)
         new = record_findings(ledger, found)
         return new + record_findings(ledger, _compare_sandboxes(ledger, services, lists))
 
@@ -146,12 +144,12 @@ def describe_files(
 
 
 def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: FileLists) -> Iterator[Finding]:
-    """Yield the files of test hosts that differ from the release that the host runs.
+    """Yield the files of hosts before production that differ from the release that the host runs.
 
     Any release may run there, because a sandbox needs no permit.
     """
     ends = ends_of_releases(ledger)
-    for environment in sorted(SANDBOXES):
+    for environment in sorted({name for one in services for name in one.environments} - {PRODUCTION}):
         fleets = [*_reachable_fleets(environment, services)]
         looks = _ask_fleets(environment, fleets, lists) if any(fleet.hosts for fleet in fleets) else {}
         for (service, host), look in looks.items():
@@ -165,7 +163,7 @@ def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: Fil
 
 def _reachable_fleets(environment: str, services: Collection[Service]) -> Iterator[Fleet]:
     """Yield the fleets of a sandbox whose hosts can be found. A team's fault does not hide other fleets."""
-    for service in services:
+    for service in (service for service in services if environment in service.environments):
         try:
             described = service.environments[environment]
             hosts = hosts_of.every_host(described)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catalogue
-from interlock.domain.board.questions import ASK_TRAIN_BOARD, QUESTIONS
+from interlock.domain.board.questions import asks_people
 from interlock.domain.catalogue import Service
 from interlock.domain.change.effective import what_changed
 from interlock.domain.dag_names import EMERGENCY_STOP, RELEASES, ROLLBACKS, TRAINS, dags_of_service
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
-QUESTION_TASKS = QUESTIONS | {ASK_TRAIN_BOARD}
-"""The tasks of releases and of trains that ask people."""
 
 
 @stage_task(task_display_name="Compare releases with Airflow's record")
@@ -119,7 +117,7 @@ def _compare_release(
         entries = ledger.entries(chain)
     except LedgerBroken:
         return
-    found = [*airflow_record.check_run(seen, entries, QUESTION_TASKS), *airflow_record.check_decisions(entries)]
+    found = [*airflow_record.check_run(seen, entries, asks_people), *airflow_record.check_decisions(entries)]
     found += airflow_record.check_bundles(seen, resources.home())
     if entries:
         found += _find_interventions(ledger, api, dag_id, run_id, service, entries)
@@ -147,7 +145,7 @@ def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
     results = [
         airflow_record.HandedOn(task_id=one.task_id, map_index=one.map_index, value=value)
         for one in tasks
-        if one.task_id not in QUESTION_TASKS and one.state in ("success", "failed")
+        if not asks_people(one.task_id) and one.state in ("success", "failed")
         if (value := api.result(dag_id, run_id, one.task_id, one.map_index)) is not None
     ]
     answers = [one for one in api.answers(dag_id, run_id) if one.answered]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     Artifact,
     Decision,
+    EnvironmentPassed,
     PolicyInForce,
     QualityReport,
     ReleasePlan,
@@ -31,9 +33,15 @@ from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
 
 
-def acceptance_digest(artifact: Artifact, report: QualityReport) -> str:
-    """Return the digest of an artifact with its quality report: an acceptance is bound to it."""
-    return sha256_of({"artifact": artifact.bundle.sha256, "quality": sha256_of(report)})
+def acceptance_digest(artifact: Artifact, report: QualityReport, environments: Sequence[EnvironmentPassed] = ()) -> str:
+    """Return the digest of an artifact with what its tests came to: an acceptance is bound to it.
+
+    :param environments: how it passed the environments between test and production.
+    """
+    bound: dict[str, Any] = {"artifact": artifact.bundle.sha256, "quality": sha256_of(report)}
+    if environments:
+        bound["environments"] = [sha256_of(one) for one in environments]
+    return sha256_of(bound)
 
 
 def _asked(in_force: PolicyInForce, plan: ReleasePlan) -> bool:
@@ -49,13 +57,14 @@ def prepare_acceptance(
     report: QualityReport,
     waivers: list[Waiver],
     deployment: TestDeployment,
+    environments: tuple[EnvironmentPassed, ...] = (),
 ) -> list[dict[str, Any]]:
     """Prepare the question to the functional approvers. It includes the quality report."""
     if not _asked(in_force, plan):
         return []
     catalogue = resources.catalogue_of(service)
     board, described = catalogue.board, catalogue.service
-    digest = acceptance_digest(artifact, report)
+    digest = acceptance_digest(artifact, report, environments)
     body = before_asking(catalogue, plan) + render(
         "acceptance.md.j2",
         plan=plan,
@@ -64,6 +73,7 @@ def prepare_acceptance(
         waivers=waivers,
         report=report,
         deployment=deployment,
+        environments=environments,
         answer_by=datetime.now(UTC) + in_force.time_limits.acceptance,
         names=board.names,
         quality_page=quality_page(*this_run()),
@@ -77,10 +87,15 @@ def prepare_acceptance(
 
 @stage_task(task_display_name="Decide on acceptance")
 def decide_acceptance(
-    service: str, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, report: QualityReport
+    service: str,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    artifact: Artifact,
+    report: QualityReport,
+    environments: tuple[EnvironmentPassed, ...] = (),
 ) -> Decision:
     """Read the answer of the functional approver. A rejection ends the release and is sent to the development team."""
-    digest = acceptance_digest(artifact, report)
+    digest = acceptance_digest(artifact, report, environments)
     if not _asked(in_force, plan):
         why = (
             "A rehearsal needs no acceptance."
@@ -113,9 +128,10 @@ def acceptance_stage(
     deployment: XComArg,
     report: XComArg,
     waivers: XComArg,
+    environments: list[XComArg],
 ) -> XComArg:
     """Ask the functional approvers, and decide."""
-    prepared = prepare_acceptance(service.name, in_force, plan, artifact, report, waivers, deployment)
+    prepared = prepare_acceptance(service.name, in_force, plan, artifact, report, waivers, deployment, environments)
     asked = ask(
         prepared,
         task_id="ask_approver",
@@ -125,6 +141,6 @@ def acceptance_stage(
         within=time_limits_of(policy, service).acceptance,
         doc_md="The functional approver validates the release on test. No answer in time counts as a rejection.",
     )
-    decision = decide_acceptance(service.name, in_force, plan, artifact, report)
+    decision = decide_acceptance(service.name, in_force, plan, artifact, report, environments)
     chain([prepared, asked], decision)
     return decision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from airflow.sdk import TriggerRule, XComArg, chain, get_current_context
 from interlock.adapters.airflow.rest_api import TaskState
 from interlock.adapters.evidence.sources import Sources, pack_release
 from interlock.adapters.quality.expectations import suite_digests
-from interlock.domain.board.questions import QUESTIONS
+from interlock.domain.board.questions import asks_people
 from interlock.domain.catalogue import ChangeType, Service
 from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import CatalogueError, ReleaseError
@@ -23,16 +24,18 @@ from interlock.domain.ledger.kinds import (
     BACK_OUT_DONE,
     BOARD_DECIDED,
     COMMUNICATION_RECORDED,
+    PATH_PASSED,
     PLAN_DECIDED,
     PLAN_MADE,
     QUALITY_JUDGED,
     RELEASE_CLOSED,
     RELEASE_REQUESTED,
+    SIGN_OFF_DECIDED,
     STEP_ENDED,
     VERIFICATION_JUDGED,
     WAVE_DEPLOYED,
 )
-from interlock.domain.ledger.reading import all_in, last_in, plan_in
+from interlock.domain.ledger.reading import all_in, last_in, last_of_each, plan_in
 from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES, FailedTask, decide_outcome
 from interlock.domain.permits.withdrawal import called_off
 from interlock.domain.records import (
@@ -41,6 +44,7 @@ from interlock.domain.records import (
     Blob,
     Communication,
     Decision,
+    EnvironmentPassed,
     Outcome,
     QualityReport,
     ReleasePlan,
@@ -95,7 +99,9 @@ def record_outcome(service: str) -> Outcome:
             decided[-1]
             for kind in (PLAN_DECIDED, ACCEPTANCE_DECIDED, BOARD_DECIDED)
             if (decided := all_in(entries, kind, Decision))
-        ],
+        ]
+        + [*last_of_each(entries, SIGN_OFF_DECIDED, Decision).values()],
+        environments=[*last_of_each(entries, PATH_PASSED, EnvironmentPassed).values()],
         quality=last_in(entries, QUALITY_JUDGED, QualityReport),
         rollout=rollout,
         communication=last_in(entries, COMMUNICATION_RECORDED, Communication),
@@ -111,8 +117,9 @@ def record_outcome(service: str) -> Outcome:
     began = (entries or chain_entries())[0].at
     planned = any(entry.kind == PLAN_MADE for entry in entries)
     remember("/".join(this_run()), outcome, _change_type(entries), planned=planned, began=began)
+    for environment in _booked(service, rollout):
+        bookings.free(service, environment)
     if rollout is not None:
-        bookings.free(service, rollout.environment)
         close_off(rollout)
     _close_defects(service, outcome, entries)
     return outcome
@@ -123,6 +130,14 @@ def _close_defects(service: str, outcome: Outcome, entries: Sequence[Entry]) -> 
     artifact, report = last_in(entries, ARTIFACT_BUILT, Artifact), last_in(entries, QUALITY_JUDGED, QualityReport)
     if artifact is not None and report is not None and not is_rollback(this_run()[0]):
         close_fixed(service, report, outcome, artifact.bundle.sha256)
+
+
+def _booked(service: str, rollout: RolloutPlan | None) -> list[str]:
+    """Return the environments that the release may hold."""
+    path: tuple[str, ...] = ()
+    with suppress(CatalogueError):
+        path = resources.catalogue_of(service).service.path
+    return [*path, *([rollout.environment] if rollout else [])]
 
 
 def _change_type(entries: Sequence[Entry]) -> str:
@@ -169,7 +184,11 @@ def _failed_tasks() -> list[FailedTask]:
     ti: Any = get_current_context()["ti"]
     with resources.airflow_api() as api:
         states = api.task_states(*this_run())
-    failed = [state for state in states if state.state == "failed" and state.task_id not in QUESTIONS | OWN_TASKS]
+    failed = [
+        state
+        for state in states
+        if state.state == "failed" and state.task_id not in OWN_TASKS and not asks_people(state.task_id)
+    ]
     first = {state.task_id: state.end for state in sorted(failed, key=_ended, reverse=True)}
     return [
         FailedTask(

@@ -8,6 +8,8 @@ from airflow.sdk import XComArg
 
 from interlock.adapters.build.builders import tool_version
 from interlock.domain.catalogue import PRODUCTION, Policy, Prebuilt, Service
+from interlock.domain.catalogue.environment_path import FIRST
+from interlock.domain.change.environments import stops_of
 from interlock.domain.change.policy import build_rules_of
 from interlock.domain.ledger.kinds import ASSETS_CHECKED
 from interlock.domain.records import AssetReport, ReleasePlan
@@ -29,7 +31,9 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
     lacking = fleets.lacking(described.environments[PRODUCTION]) if plan.target != PRODUCTION else None
     for sentence in lacking or ():
         log.warning("In production: %s", sentence)
-    found = [fleets.ready(service, name, described.environments[name]) for name in sorted({"test", plan.target})]
+    stops = stops_of(policy, described, change_type=plan.change_type, step=plan.bump, rehearsal=plan.rehearsal)
+    needed = {FIRST, *(stop.environment for stop in stops if not stop.left_out), plan.target}
+    found = [fleets.ready(service, name, described.environments[name]) for name in sorted(needed)]
     return AssetReport(
         hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
         target_groups={name: group for one in found for name, group in one.target_groups.items()},

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg, chain
-from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.adapters.hosts import load
 from interlock.domain.catalogue import Service
 from interlock.domain.ledger.kinds import BASELINE_MEASURED
-from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import LoadReport, RolloutPlan
 from interlock.domain.rollout.rollout import wave_titles
 from interlock.stages.runbook.steps import step_tasks
 from interlock.stages.runtime import bookings, permits, resources
-from interlock.stages.runtime.evidence import chain_entries, this_chain
-from interlock.stages.runtime.taskflow import WaitUntil, reasons_kept, stage_group, stage_task
-from interlock.stages.runtime.triggers import StartTrigger
+from interlock.stages.runtime.calendars import AwaitStart
+from interlock.stages.runtime.taskflow import stage_group, stage_task
 from interlock.stages.runtime.versions import as_it_was
 from interlock.stages.strategies.blue_green import switch_tasks
 from interlock.stages.strategies.canary import canary_tasks
@@ -26,28 +22,8 @@ from interlock.stages.strategies.waves import guidance_tasks, run_wave
 
 from .rollout import count
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
 START = "{{ ti.xcom_pull(task_ids='rollout.freeze_plan')['not_before'] or dag_run.run_after.isoformat() }}"
 """The earliest start in the plan; without it, the start of the run."""
-
-
-class AwaitStart(WaitUntil):
-    """Wait for the start of the deployment without a worker; a release that is called off meanwhile ends at once."""
-
-    def execute(self, context: Context) -> None:
-        """Hand over to the triggerer, unless the time has come."""
-        with reasons_kept():
-            refuse_called_off(chain_entries())
-        if not self.poke(context):
-            trigger = StartTrigger(moment=self._moment, chain=this_chain(), connection=resources.LEDGER)
-            raise TaskDeferred(trigger=trigger, method_name="execute_again")
-
-    def execute_again(self, context: Context, event: dict[str, Any]) -> None:
-        """Check again. The event of the trigger only wakes the task."""
-        self.log.info("Looking again: %s", event.get("why"))
-        self.execute(context)
 
 
 @stage_task(task_display_name="Measure the baseline load", evidence=BASELINE_MEASURED)

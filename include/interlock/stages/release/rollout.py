@@ -27,6 +27,7 @@ from interlock.domain.records import (
     AssetReport,
     BackOutPlan,
     Decision,
+    EnvironmentPassed,
     Host,
     PolicyInForce,
     QualityReport,
@@ -72,6 +73,7 @@ def freeze_plan(
     report: QualityReport,
     waivers: list[Waiver],
     acceptance: Decision,
+    environments: tuple[EnvironmentPassed, ...] = (),
 ) -> RolloutPlan:
     """Freeze hosts, waves, bundle and back-out plan. Votes and permits are bound to the digest of this plan.
 
@@ -79,9 +81,10 @@ def freeze_plan(
     names the release to roll back to by the hash of its closing entry in the ledger.
     """
     catalogue = resources.catalogue_of(service)
-    if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report):
-        raise GateRejected("This artifact with this quality report was not accepted.")
     back = read_earlier_release() if is_rollback(this_run()[0]) else None
+    passed = (back.rollout.environments or ()) if back else environments
+    if not acceptance.approved or acceptance.digest != acceptance_digest(artifact, report, passed):
+        raise GateRejected("This artifact with this quality report was not accepted.")
     train = None if back else requested(catalogue).train
     targets = assets.hosts[plan.target]
     runbook = () if back else planned_steps(catalogue.service, targets, rehearsal=plan.rehearsal)
@@ -101,6 +104,7 @@ def freeze_plan(
         commit=plan.commit.sha,
         change_type=plan.change_type,
         environment=plan.target,
+        environments=passed or None,
         rehearsal=plan.rehearsal,
         summary=plan.summary,
         tickets=plan.tickets,
@@ -309,12 +313,16 @@ def rollout_stage(
     report: XComArg,
     waivers: XComArg,
     acceptance: XComArg,
+    environments: Sequence[XComArg] = (),
 ) -> tuple[XComArg, XComArg, EmptyOperator | None]:
     """Freeze the plan, ask the board and wait for it; return the plan, the decision, and the end of the ballots.
 
     :param deadline: the longest that a board may take; none: no change type requires a vote.
+    :param environments: how the release passed the environments between test and production.
     """
-    rollout = freeze_plan(service.name, in_force, plan, assets, artifact, report, waivers, acceptance)
+    rollout = freeze_plan(
+        service.name, in_force, plan, assets, artifact, report, waivers, acceptance, list(environments)
+    )
     ballots = prepare_ballots(service.name, plan, report, rollout, acceptance)
     doc = "One ballot for each member of the board, on the digest of the frozen rollout plan, if a vote is required."
     over = ask_board(ballots, deadline, doc_md=doc)

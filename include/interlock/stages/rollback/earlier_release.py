@@ -123,7 +123,7 @@ def quality_stage(artifact: XComArg) -> tuple[XComArg, XComArg]:
 def take_acceptance(artifact: Artifact, report: QualityReport) -> Decision:
     """Reuse the acceptance of the earlier release, for the same artifact and the same quality report."""
     release = read_earlier_release()
-    digest = acceptance_digest(artifact, report)
+    digest = acceptance_digest(artifact, report, release.rollout.environments or ())
     if release.acceptance.digest != digest:
         raise GateRejected("The acceptance in the ledger is for another artifact or another quality report.")
     said = release.acceptance.reason.rstrip(".")

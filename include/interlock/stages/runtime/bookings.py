@@ -54,12 +54,23 @@ def book_environment(service: str, rollout: RolloutPlan) -> dict[str, Any]:
 
 
 def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
-    """Return the running release's booking of its environment: made now, or extended if it has it already.
+    """Return the running release's booking of its target: made now, or extended if it has it already.
 
     :raises AirflowRescheduleException: another release holds it, and this release checks again later.
     :raises PolicyViolation: another release holds it, and the policy does not allow waiting.
     """
-    chain, holder = booking_chain(rollout.environment, rollout.service), this_chain()
+    return hold_for(
+        policy,
+        environment=rollout.environment,
+        service=rollout.service,
+        version=rollout.version,
+        requested_by=rollout.requested_by,
+    )
+
+
+def hold_for(policy: Policy, *, environment: str, service: str, version: str, requested_by: str) -> Booking:
+    """Return the running release's booking of an environment, as :func:`hold` does."""
+    chain, holder = booking_chain(environment, service), this_chain()
     with resources.ledger() as ledger:
         for _ in range(MAX_ATTEMPTS):
             now = datetime.now(UTC)
@@ -72,11 +83,11 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
             if verdict.dead is not None:
                 _recover(ledger, chain, verdict.dead, key=f"{ENVIRONMENT_RECOVERED}/{found.count}")
             booking = Booking(
-                environment=rollout.environment,
-                service=rollout.service,
+                environment=environment,
+                service=service,
                 holder=holder,
-                version=rollout.version,
-                by=rollout.requested_by,
+                version=version,
+                by=requested_by,
                 since=now,
                 until=now + policy.bookings.longest,
             )
@@ -93,9 +104,7 @@ def hold(policy: Policy, rollout: RolloutPlan) -> Booking:
                 continue
             ledger.sign_head(chain, resources.signer())
             return booking
-    raise TransientError(
-        f"{rollout.environment} of {rollout.service} could not be booked: other releases were faster each time."
-    )
+    raise TransientError(f"{environment} of {service} could not be booked: other releases were faster each time.")
 
 
 def _recover(ledger: Ledger, chain: str, dead: Booking, *, key: str) -> None:

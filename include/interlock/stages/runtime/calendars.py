@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
 
 from interlock.adapters.calendars.copies import copies_folder
 from interlock.adapters.catalogue.catalogue import calendars_of
@@ -24,12 +24,17 @@ from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, RELEASE_REQUESTED
+from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.locations import catalogue_folder
 
 from . import resources
-from .evidence import this_chain
+from .evidence import chain_entries, this_chain
+from .taskflow import WaitUntil, reasons_kept
+from .triggers import StartTrigger
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from interlock.adapters.calendars.feeds import Copies
 
 log = logging.getLogger(__name__)
@@ -151,3 +156,20 @@ def wait(why: str, until: datetime) -> NoReturn:
     log.info("Waiting: %s", why)
     get_current_context()["ti"].xcom_push(key=WAITS, value=why)
     raise AirflowRescheduleException(max(until, datetime.now(UTC) + MIN_WAIT))
+
+
+class AwaitStart(WaitUntil):
+    """Wait for a time without a worker; a release that is called off meanwhile ends at once."""
+
+    def execute(self, context: Context) -> None:
+        """Hand over to the triggerer, unless the time has come."""
+        with reasons_kept():
+            refuse_called_off(chain_entries())
+        if not self.poke(context):
+            trigger = StartTrigger(moment=self._moment, chain=this_chain(), connection=resources.LEDGER)
+            raise TaskDeferred(trigger=trigger, method_name="execute_again")
+
+    def execute_again(self, context: Context, event: dict[str, Any]) -> None:
+        """Check again. The event of the trigger only wakes the task."""
+        self.log.info("Looking again: %s", event.get("why"))
+        self.execute(context)

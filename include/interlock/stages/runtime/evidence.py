@@ -15,7 +15,7 @@ from interlock.adapters.signing.witness import as_worded, only_worded
 from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import Entry, release_chain
-from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, SEVERAL
+from interlock.domain.ledger.kinds import FINDING, QUESTION_WORDED, SEVERAL, held_by
 from interlock.domain.ledger.witness import question_digest, refuse_unworded, worded
 from interlock.domain.permits.ended_releases import refuse_ended
 from interlock.domain.permits.withdrawal import refuse_called_off
@@ -115,8 +115,9 @@ def _digest_of(subject: str, body: str, assigned: Sequence[Mapping[str, str]]) -
 def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> None:
     """Refuse to run with records that the ledger does not have, and after the release has ended or was called off.
 
-    XComs can be edited, so a record has to be the last of its kind in the release's chain; some kinds may have several.
-    A task that runs again after the end would change a closed release and its evidence.
+    XComs can be edited, so a record has to be the last of its kind in the release's chain, or the last of its kind and
+    environment; some kinds may have several. A task that runs again after the end would change a closed release and its
+    evidence.
 
     :raises PolicyViolation: the ledger does not have a record, which is also a finding; or the release has ended or was
         withdrawn or overtaken.
@@ -130,7 +131,7 @@ def refuse_void(given: Iterable[Record], *, after_end: AfterEnd = "refuse") -> N
 
 
 def _refuse_unrecorded(records: Iterable[Record], entries: Sequence[Entry]) -> None:
-    known = [*{entry.kind: entry.payload for entry in entries}.values()]
+    known = [*{held_by(entry.kind, entry.payload): entry.payload for entry in entries}.values()]
     known += [entry.payload for entry in entries if entry.kind in SEVERAL]
     for one in records:
         plain = one.to_xcom()

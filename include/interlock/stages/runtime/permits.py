@@ -19,6 +19,7 @@ from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
 from interlock.domain.change.effective import digest_now, what_changed
+from interlock.domain.change.environments import stops_of
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -30,7 +31,12 @@ from interlock.domain.ledger.kinds import (
     BASELINE_MEASURED,
     FINDING,
     MANIFEST_FROZEN,
+    PATH_JUDGED,
+    PATH_PASSED,
+    PATH_TESTED,
+    PATH_WAIVED,
     PERMIT_REFUSED,
+    PLAN_MADE,
     POLICY_RESOLVED,
     QUALITY_JUDGED,
     QUALITY_WAIVED,
@@ -38,17 +44,28 @@ from interlock.domain.ledger.kinds import (
     ROLLOUT_FROZEN,
     WAVE_DEPLOYED,
 )
-from interlock.domain.ledger.reading import plan_in
+from interlock.domain.ledger.reading import all_in, last_in, last_of_each, plan_in
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.connections import changes
 from interlock.domain.permits.hosts import host_changes
-from interlock.domain.permits.objections import Circumstances
+from interlock.domain.permits.objections import Circumstances, FoundOnPath
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
 from interlock.domain.permits.withdrawal import refuse_called_off
-from interlock.domain.records import Decision, Host, PolicyInForce, QualityReport, ReleasePlan, RolloutPlan, Waiver
+from interlock.domain.records import (
+    Decision,
+    EnvironmentPassed,
+    EnvironmentTested,
+    Host,
+    PolicyInForce,
+    QualityReport,
+    ReleasePlan,
+    RolloutPlan,
+    Waiver,
+)
+from interlock.stages.approvals.sign_offs import count_sign_off
 
 from . import bookings, calendars, resources
 from .evidence import chain_entries, record, this_chain, this_task, this_try
@@ -76,7 +93,7 @@ def admission_to_inspect(catalogue: ServiceCatalogue, environment: str, hosts: S
                 catalogue=catalogue.digest,
             )
 
-        if environment in permit.SANDBOXES:
+        if catalogue.service.is_sandbox(environment):
             yield Admission.sandbox(environment, production=_production(catalogue.service, environment))
         else:
             yield Admission.by_permit(environment, office, ask, "inspect")
@@ -389,6 +406,7 @@ def circumstances(
         bundle=resources.store().digest_of(plan.bundle),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
+        environments=_on_path(catalogue, plan, entries),
         closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, in_force)),
@@ -403,6 +421,33 @@ def circumstances(
         ),
         booked=bookings.taken(plan.service, plan.environment, this_chain()),
         **of_version,
+    )
+
+
+def _on_path(catalogue: ServiceCatalogue, plan: RolloutPlan, entries: Sequence[Entry]) -> tuple[FoundOnPath, ...]:
+    """Return what the ledger, and Airflow's record of the votes, have of the environments before production."""
+    if plan.rehearsal or plan.rolls_back or not catalogue.service.path:
+        return ()
+    planned = last_in(entries, PLAN_MADE, ReleasePlan)
+    step = planned.bump if planned else None
+    passed = last_of_each(entries, PATH_PASSED, EnvironmentPassed)
+    tested = last_of_each(entries, PATH_TESTED, EnvironmentTested)
+    judged = last_of_each(entries, PATH_JUDGED, QualityReport)
+    waivers = all_in(entries, PATH_WAIVED, Waiver)
+    return tuple(
+        FoundOnPath(
+            environment=name,
+            left_out=stop.left_out,
+            soak=stop.soak,
+            must_be_signed=stop.sign_off is not None,
+            passed=passed.get(name),
+            tested=tested.get(name),
+            quality=judged.get(name),
+            waivers=tuple(waiver for waiver in waivers if waiver.environment == name),
+            decision=None if stop.left_out or name not in tested else count_sign_off(catalogue, tested[name]),
+        )
+        for stop in stops_of(catalogue.policy, catalogue.service, change_type=plan.change_type, step=step)
+        if (name := stop.environment)
     )
 
 
@@ -527,7 +572,14 @@ def _admission(
 def _sandbox(
     office: PermitIssuer, service: Service, environment: str, purpose: Purpose, *, way_back: bool = False
 ) -> Admission:
-    """Admit to a sandbox without a permit. As in production, only the task that entered last may change it."""
+    """Admit to a sandbox without a permit. As in production, only the task that entered last may change it.
+
+    :raises PolicyViolation: the environment is not before production.
+    """
+    if not service.is_sandbox(environment):
+        raise PolicyViolation(
+            f"{environment} of {service.name} is not a sandbox: its hosts are accessed only with a permit."
+        )
     enter = partial(
         office.enter,
         environment=environment,

@@ -1,0 +1,338 @@
+"""A release on its way through two environments between test and production, on real hosts, with real votes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.context import set_current_context
+
+from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.environments import steps_of
+from interlock.domain.change.policy import resolve_policy
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.kinds import ANSWER_GIVEN
+from interlock.domain.permits.objections import Circumstances, objections
+from interlock.domain.permits.production import Production
+from interlock.domain.records import AssetReport, EnvironmentPassed, RolloutPlan
+from interlock.stages.approvals.sign_offs import AwaitSignOff
+from interlock.stages.environments import path, review
+from interlock.stages.runtime import permits, resources
+from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
+from tests.factories import releases
+from tests.git_project import git_project
+from tests.memory_ledger import MemoryLedger
+from tests.sshd import DEPLOY_ROOT, Fleet, make_release, sshd_fleet
+from tests.task_instance import task_instance
+from tests.witness import SIGNER
+
+# Great Expectations and what it stands on warn of parts of each other that they will drop.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ROOT = Path(__file__).parents[2]
+CHAIN = release_chain(*RUN)
+CASES = "".join(f'<testcase name="t{number}" classname="shop"/>' for number in range(5))
+SUITE = f"""#!/bin/sh
+test -n "$BASE_URL" && echo '<testsuite name="s">{CASES}</testsuite>' > report.xml
+"""
+SOAK = timedelta(milliseconds=1)
+
+
+class Way:
+    """A release that was accepted on test, and what its tasks need to take it further."""
+
+    def __init__(
+        self, fleet: Fleet, ledger: MemoryLedger, airflow: AirflowServer, folder: Path, patch: pytest.MonkeyPatch
+    ) -> None:
+        self.fleet, self.ledger, self.airflow, self.folder, self.patch = fleet, ledger, airflow, folder, patch
+        uat, *staging = fleet.hosts
+        self.hosts = {"uat": (uat,), "staging": tuple(staging)}
+        self.left: dict[tuple[str, str], Any] = {}
+
+    def describe(self, **more: dict[str, Any]) -> None:
+        """Write the catalogue, with two environments in the bike shop's file."""
+        catalogue = self.folder / "catalogue"
+        shutil.rmtree(catalogue, ignore_errors=True)
+        shutil.copytree(ROOT / "include" / "catalogue", catalogue)
+        file = catalogue / "services" / "bike-shop.yaml"
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data["health"]["port"] = self.fleet.health_port
+        data["load"] = {"paths": ["/health"], "requests": 20, "concurrency": 2}
+        data["suites"] = {"api": {"command": ["./suite"], "junit": ["report.xml"]}}
+        sign_off = {"title": "Testers", "people": ["fay", "sam", "dan"], "quorum": 2}
+        between: dict[str, dict[str, Any]] = {
+            "uat": {"after": ["test"], "sign_off": sign_off},
+            "staging": {"after": ["uat"], "soak": "PT0.001S", "count": 2},
+        }
+        for name, about in between.items():
+            usual = {"hosts": {"Service": "bike-shop", "Environment": name}, "count": 1, "ssh": "interlock_test_hosts"}
+            data["environments"][name] = {**usual, "deploy_root": DEPLOY_ROOT, **about, **more.get(name, {})}
+        file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        self.patch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
+
+    def begin(self, version: str = "1.1.0", **plan: Any) -> None:
+        """Have on record what a release has when it was accepted on test."""
+        project = git_project(self.folder / "project")
+        sha = project.commit({"suite": SUITE})
+        self.patch.setenv(
+            "AIRFLOW_CONN_BIKE_SHOP_SOURCE", json.dumps({"conn_type": "git", "host": f"file://{project.folder}"})
+        )
+        built = make_release(self.fleet, self.folder, version)
+        bundle = resources.store().put_file(built.bundle, f"bike-shop-{version}.tar.gz")
+        policy, _, service = resources.catalogue_of("bike-shop")
+        self.plan = releases.plan(version=version, commit=releases.commit(sha=sha), authors=(), **plan)
+        self.artifact = releases.artifact().model_copy(update={"version": version, "commit": sha, "bundle": bundle})
+        self.in_force = resolve_policy(policy, service, ChangeType.NORMAL, steps_of(service))
+        self.assets = AssetReport(hosts=self.hosts, target_groups={}, tools={})
+        for kind, record in (
+            ("policy.resolved", self.in_force),
+            ("plan.made", self.plan),
+            ("artifact.built", self.artifact),
+            ("assets.checked", self.assets),
+        ):
+            self.ledger.append(CHAIN, kind, record.to_xcom(), actor="a task", key=kind)
+
+    def run(self, environment: str, task: Any, *args: Any) -> Any:
+        """Run a task of an environment as Airflow does."""
+        name = task.function.__name__
+        with self.within(f"quality.{environment}.{name}"):
+            self.left[environment, name] = task.function("bike-shop", environment, *map(plain, args))
+        return self.left[environment, name]
+
+    def within(self, task_id: str) -> Any:
+        ti = task_instance(RUN[0], task_id)
+        context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1]), "params": {}}
+        return set_current_context(context)
+
+    def reviewed(self, name: str) -> tuple[Any, Any, Any]:
+        """Deploy to an environment, test and judge; return deployment, report and waivers."""
+        self.run(name, path.book, self.plan)
+        deployment = self.run(name, path.deploy, self.artifact, self.assets)
+        suites = self.run(name, path.run_suites, self.plan, deployment)
+        load = self.run(name, path.measure_load, self.assets)
+        report = self.run(name, path.judge, self.in_force, self.plan, self.artifact, suites, load)
+        assert self.run(name, path.prepare_waivers, self.in_force, self.plan, report) == []
+        return deployment, report, self.run(name, path.pass_gate, self.in_force, self.plan, report)
+
+    def closed(self, name: str, report: Any, waivers: Any, *soak: Any) -> Any:
+        facts = (self.in_force, self.plan, self.artifact, self.assets, report, waivers, *soak)
+        return self.run(name, path.close_tests, *facts)
+
+    def asked(self, name: str, report: Any, deployment: Any, tested: Any) -> list[dict[str, Any]]:
+        """Ask who signs an environment off."""
+        facts = (self.plan, self.artifact, report, deployment, tested)
+        questions = self.run(name, path.prepare_sign_off, *facts)
+        for number, one in enumerate(questions):
+            about = {field: one[field] for field in ("subject", "body", "assigned_users")}
+            self.airflow.ask(f"quality.{name}.sign_off", "", map_index=number, **about)
+        return list(questions)
+
+    def vote(self, user: str, choice: str = "Approve") -> None:
+        """Answer a ballot at Airflow's API."""
+        for question in self.airflow.questions:
+            if question["assigned_users"][0]["id"] == user:
+                self.airflow.answer(question, user, choice, comment="seen")
+        self.witness()
+
+    def witness(self) -> None:
+        """Have on record what came in at Airflow's API, also what the clerk closed."""
+        for given in (one for one in self.airflow.witnessed() if one.kind == ANSWER_GIVEN):
+            key = f"{ANSWER_GIVEN}/{given.actor}/{given.payload['map_index']}"
+            if self.ledger.find(CHAIN, key) is None:
+                self.ledger.append(CHAIN, ANSWER_GIVEN, given.payload, actor=given.actor, key=key)
+
+    def decided(self, name: str, tested: Any, questions: Any) -> Any:
+        task_id = f"quality.{name}.await_sign_off"
+        waiting = AwaitSignOff(task_id=task_id, service="bike-shop", environment=name, tested=tested, ballots=questions)
+        try:
+            with self.within(task_id):
+                return waiting.execute({})
+        finally:
+            self.witness()
+
+    def signed_uat(self) -> Any:
+        deployment, report, waivers = self.reviewed("uat")
+        tested = self.closed("uat", report, waivers)
+        questions = self.asked("uat", report, deployment, tested)
+        self.vote("fay")
+        self.vote("sam")
+        self.decided("uat", tested, questions)
+        return self.run("uat", path.conclude, self.plan)
+
+    def soaked_staging(self) -> Any:
+        _, report, waivers = self.reviewed("staging")
+        begun = self.run("staging", path.begin_soak, self.plan, waivers)
+        assert datetime.fromisoformat(begun["until"]) <= datetime.now(UTC)
+        soak = self.run("staging", path.end_soak, self.plan, self.artifact, self.assets)
+        self.closed("staging", report, waivers, soak)
+        return self.run("staging", path.conclude, self.plan)
+
+    def frozen(self, *passed: Any) -> RolloutPlan:
+        return releases.rollout(
+            version=self.plan.version,
+            bundle=self.artifact.bundle,
+            environments=tuple(EnvironmentPassed.from_xcom(one) for one in passed),
+        )
+
+    def said(self, plan: RolloutPlan) -> list[str]:
+        """Return what speaks against a permit because of the environments."""
+        catalogue = resources.catalogue_of("bike-shop")
+        with self.within("implementation.wave_1"):
+            found = permits._on_path(catalogue, plan, self.ledger.entries(CHAIN))
+        circumstances = Circumstances(
+            frozen=None, decision=None, catalogue="c" * 64, bundle=None, quality=None, environments=found
+        )
+        said = (one.what for one in objections(plan, circumstances, datetime.now(UTC)))
+        return [one for one in said if one.startswith(("uat", "staging", "The plan names"))]
+
+
+def plain(value: Any) -> Any:
+    return value.to_xcom() if hasattr(value, "to_xcom") else value
+
+
+@pytest.fixture
+def way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    ledger = MemoryLedger()
+    store = {"conn_type": "fs", "extra": {"path": str(tmp_path / "store")}}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.ARTIFACTS.upper()}", json.dumps(store))
+    with ExitStack() as stack:
+        fleet = stack.enter_context(sshd_fleet(tmp_path, 3))
+        airflow = stack.enter_context(airflow_server())
+        for connection, user in ((resources.AIRFLOW, "reader"), (resources.BOARD_CLERK, "board_clerk")):
+            url = f"http://{user}:{ACCOUNTS[user]}@127.0.0.1:{airflow.port}"
+            monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", url)
+        for room, name, value in (
+            (resources, "ledger", lambda: ledger),
+            (resources, "signer", lambda: SIGNER),
+            (resources, "login", lambda _: fleet.login),
+            (resources, "production", lambda *_: Production()),  # what AWS says of it is test_production's matter
+            (review, "deployed", lambda *_: None),  # the event of the asset is Airflow's
+        ):
+            monkeypatch.setattr(room, name, value)
+        found = Way(fleet, ledger, airflow, tmp_path, monkeypatch)
+        found.describe()
+        yield found
+
+
+def kinds(way: Way) -> list[tuple[str, str]]:
+    return [
+        (entry.kind, entry.payload["environment"])
+        for entry in way.ledger.entries(CHAIN)
+        if entry.kind.startswith(("path.", "sign_off."))
+    ]
+
+
+def test_a_release_goes_through_two_environments_on_real_hosts_and_a_permit_proves_both(way: Way) -> None:
+    way.begin()
+    uat = way.signed_uat()
+    staging = way.soaked_staging()
+    assert [machine.current for machine in way.fleet.machines] == [way.artifact.release] * 3
+    shared = ("deployed", "suites_run", "loaded", "judged", "gated")
+    assert kinds(way) == [
+        *((f"path.{kind}", "uat") for kind in (*shared, "tested")),
+        ("sign_off.decided", "uat"),
+        ("path.passed", "uat"),
+        *((f"path.{kind}", "staging") for kind in (*shared, "soaked", "tested", "passed")),
+    ]
+    assert uat["signed_off"].startswith("Testers: approved by Fay Tanaka (fay) and Sam Novak (sam)")
+    plan = way.frozen(uat, staging)
+    assert way.said(plan) == []
+    assert "The plan names uat between test and production" in way.said(way.frozen(uat))[0]
+    assert "The plan names no environment" in way.said(releases.rollout())[0]
+
+    way.airflow.wipe("quality.uat.sign_off")
+    assert way.said(plan) == [
+        "uat: a recount of the votes does not sign it off. Testers: not approved in time: only 0 of 2 approvals by the "
+        "deadline. Dan Mbeki (dan), Fay Tanaka (fay) and Sam Novak (sam) did not answer."
+    ]
+
+
+def test_a_vote_that_did_not_come_in_at_the_api_is_found_when_the_permit_is_asked(way: Way) -> None:
+    way.begin()
+    plan = way.frozen(way.signed_uat(), way.soaked_staging())
+    for question in way.airflow.questions:
+        if question["assigned_users"][0]["id"] == "dan":
+            way.airflow.answer(question, "dan", "Approve")
+    with pytest.raises(Exception, match="was not submitted through Airflow's API"):
+        way.said(plan)
+
+
+def test_too_few_approvals_end_the_release_and_nothing_passes(way: Way) -> None:
+    way.begin()
+    deployment, report, waivers = way.reviewed("uat")
+    tested = way.closed("uat", report, waivers)
+    questions = way.asked("uat", report, deployment, tested)
+    way.vote("fay", "Reject")
+    way.vote("sam", "Reject")
+    with pytest.raises(AirflowFailException, match="2 approvals can no longer be reached"):
+        way.decided("uat", tested, questions)
+    with pytest.raises(AirflowFailException, match="The ledger does not have its sign-off in uat"):
+        way.run("uat", path.conclude, way.plan)
+
+
+def test_a_host_that_was_changed_meanwhile_is_not_what_was_tested(way: Way, tmp_path: Path) -> None:
+    way.begin()
+    _, report, waivers = way.reviewed("uat")
+    link = way.fleet.machines[0].root / "current"
+    (way.fleet.machines[0].root / "releases" / "9.9.9-0123456789ab").mkdir()
+    link.unlink()
+    link.symlink_to("releases/9.9.9-0123456789ab")
+    with pytest.raises(AirflowFailException, match="uat was changed while"):
+        way.closed("uat", report, waivers)
+
+
+def test_an_environment_has_the_thresholds_of_its_own(way: Way) -> None:
+    way.describe(uat={"thresholds": {"min_tests": 6}})
+    way.begin()
+    with pytest.raises(AirflowFailException, match="in uat failed"):
+        way.reviewed("uat")
+    failed = [entry for entry in way.ledger.entries(CHAIN) if entry.kind == "path.judged"]
+    assert failed[0].payload["success"] is False
+
+
+def test_a_soak_that_was_cut_short_is_refused(way: Way) -> None:
+    way.describe(staging={"soak": "PT1H"})
+    way.begin()
+    way.signed_uat()
+    way.reviewed("staging")
+    with pytest.raises(AirflowFailException, match=r"ran in staging for .* only; the soak is 1 hour"):
+        way.run("staging", path.end_soak, way.plan, way.artifact, way.assets)
+
+
+def test_what_the_policy_leaves_out_is_skipped_and_named(way: Way) -> None:
+    way.describe()
+    file = way.folder / "catalogue" / "policy.yaml"
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data["change_types"]["normal"]["environments"] = ["uat"]
+    file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    way.begin()
+    with pytest.raises(AirflowSkipException, match="names uat only"):
+        way.run("staging", path.book, way.plan)
+    left_out = way.run("staging", path.conclude, way.plan)
+    assert left_out["left_out"] == "policy.yaml change_types.normal.environments names uat only"
+    assert way.said(way.frozen(way.signed_uat(), left_out)) == []
+
+
+def test_a_skipped_task_does_not_pass_an_environment_that_the_policy_asks(way: Way) -> None:
+    way.begin()
+    with pytest.raises(AirflowFailException, match="The ledger does not have what its tests came to in uat"):
+        way.run("uat", path.conclude, way.plan)
+
+
+def test_a_report_of_another_environment_is_not_taken(way: Way) -> None:
+    way.begin()
+    uat, staging = way.signed_uat(), way.soaked_staging()
+    judged = {entry.payload["environment"]: entry for entry in way.ledger.entries(CHAIN) if entry.kind == "path.judged"}
+    assert sha256_of(judged["uat"].payload) != sha256_of(judged["staging"].payload)
+    swapped = way.frozen(uat | {"quality": staging["quality"]}, staging)
+    assert "uat: what the plan says of it is not what the ledger has." in way.said(swapped)
