@@ -119,7 +119,8 @@ def test_silence_is_a_rejection_that_says_who_was_silent() -> None:
     assert not decision.approved
     assert decision.expired
     assert decision.reason == (
-        "CAB: not approved in time: only 1 of 2 approvals by the deadline. Cora (cora) and Dan (dan) did not answer."
+        "CAB: not approved in time: only 1 of 2 approvals by the deadline. "
+        "Cora (cora) and Dan (dan) did not answer in time."
     )
     enough = counted([vote("ben", APPROVE), vote("dan", APPROVE)], expired=True)
     assert enough is not None

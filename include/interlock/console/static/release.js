@@ -334,7 +334,7 @@ function glance({ run, records, names }) {
     ["Risk", plan && `${plan.risk.score} of 100`],
     ["Artifact", artifact && [`${artifact.version}, sha256 `, code(artifact.bundle.sha256)]],
     ["Catalogue", policy && code(policy.digest)],
-    ["Plan voted on", board && code(board.digest)],
+    [board?.required ? "Plan voted on" : "Rollout plan", board && code(board.digest)],
     ["Decide by", rollout?.decide_by && when(rollout.decide_by)],
   ].filter(([, value]) => value);
   return element("dl", {}, facts.map(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));

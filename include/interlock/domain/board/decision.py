@@ -105,7 +105,7 @@ def count_votes(
     if expired:
         silent = listed(map(str, count.silent))
         late = f"not approved in time: only {count.progress()} by the deadline."
-        return decided(False, late, f"{silent} did not answer.", late=True)
+        return decided(False, late, f"{silent} did not answer in time.", late=True)
     return None
 
 
