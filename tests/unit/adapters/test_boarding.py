@@ -13,7 +13,7 @@ import pytest
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.source import git as source_git
 from interlock.adapters.trains.boarding import NotReady, Platform, highest
-from interlock.domain.catalogue import Service
+from interlock.domain.catalogue import Prebuilt, Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import SourceError, TransientError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
@@ -197,3 +197,23 @@ def test_a_repository_that_cannot_be_used_leaves_behind_but_one_that_does_not_an
     office.error = TransientError("It does not answer.")
     with pytest.raises(TransientError):
         office.look(tags="*")
+
+
+def test_a_service_that_its_own_pipeline_builds_stays_behind(upstream: dict[str, str], tmp_path: Path) -> None:
+    office, catalogue = Office(upstream, tmp_path), load_catalogue(CATALOGUE)
+    build = Prebuilt(tool="prebuilt", store="oci", connection="shop_artifacts", artifact="shop/web")
+    service = catalogue.services["bike-shop"].model_copy(update={"build": build})
+    train = Train.model_validate(
+        {
+            "name": "weekly",
+            "title": "Weekly",
+            "owner": "o",
+            "time_zone": "UTC",
+            "cadence": {"cron": "0 1 * * *"},
+            "passengers": [{"service": "bike-shop", "tags": "*"}],
+        }
+    )
+    changed = catalogue.model_copy(update={"services": {"bike-shop": service}})
+    found = Platform(changed, office.ledger, office.opened).look(train)["bike-shop"]
+    assert isinstance(found, LeftBehind)
+    assert "its own pipeline builds it" in found.why

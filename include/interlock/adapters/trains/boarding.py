@@ -13,7 +13,7 @@ from semver import Version
 
 from interlock.adapters.ledger.past_releases import ended_releases
 from interlock.domain.board.decision import authors_of
-from interlock.domain.catalogue import Catalogue, Service
+from interlock.domain.catalogue import Catalogue, Prebuilt, Service
 from interlock.domain.catalogue.train_file import Train, TrainPassenger
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump, is_version
@@ -75,6 +75,9 @@ class Platform:
         service = self._catalogue.services.get(passenger.service)
         if service is None:
             return LeftBehind(service=passenger.service, late=True, why=unusable(self._catalogue, passenger.service))
+        if isinstance(service.build, Prebuilt):
+            why = "its own pipeline builds it, and a train decides on commits: nothing says which artifact would go"
+            return LeftBehind(service=passenger.service, late=True, why=why)
         try:
             with self._opens(service) as repository:
                 choice = self._choice(train, passenger, repository)
