@@ -41,11 +41,18 @@ def test_who_answers_second_is_told_who_was_first(first: GivenBefore | None, sai
     assert "Rule: the first answer to a question stands." in refusal_of_second(first)
 
 
-def test_an_answer_whose_turn_does_not_come_is_not_taken() -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (TransientError("The ledger does not answer."), "The ledger does not answer."),
+        (RuntimeError("a secret"), "RuntimeError."),
+    ],
+)
+def test_an_answer_whose_turn_does_not_come_is_not_taken(error: Exception, why: str) -> None:
     class Silent(MemoryLedger):
         @contextmanager
         def turn(self, name: str) -> Iterator[None]:
-            raise TransientError("The ledger does not answer.")
+            raise error
             yield
 
     async def never(scope: Any, receive: Any, send: Any) -> None:
@@ -53,7 +60,7 @@ def test_an_answer_whose_turn_does_not_come_is_not_taken() -> None:
 
     answer = ask(never, BALLOT, {"chosen_options": ["Passed"]}, method="PATCH", ledger=Silent())
     assert answer.status_code == 503
-    assert "Your answer was not accepted. The ledger does not answer." in answer.json()["detail"]
+    assert answer.json()["detail"] == f"Your answer was not accepted. {why} Next: answer again later."
 
 
 def test_an_api_server_works_on_few_answers_at_once_and_gives_each_turn_back() -> None:

@@ -11,6 +11,7 @@ rests, and requests to a Dag that has a name of Interlock but is not Interlock's
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -25,7 +26,7 @@ from interlock.console.record import witness
 from interlock.console.record.attempts import Note, attempt_by_task, attempt_of
 from interlock.console.record.turns import refusal_of_second, turn
 from interlock.domain.dag_names import RELEASES, WITHDRAW_RELEASE, unsafe_run
-from interlock.domain.errors import ReleaseError
+from interlock.domain.errors import describe_error
 from interlock.locations import catalogue_folder
 
 from .break_glass import OpenLedger, configured_ledger
@@ -54,6 +55,7 @@ from .task_requests import ABOUT, GUARDED, Lookups, is_of_a_task, refused
 from .train_requests import not_of_its_service, not_on_the_train
 from .withdrawal_requests import refused_withdrawal
 
+log = logging.getLogger(__name__)
 NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
 MAX_BODY_BYTES = 64 * 1024
@@ -151,8 +153,10 @@ class ReleaseControl:
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(turn(asked.names, self._open_ledger))
-            except ReleaseError as error:
-                await answer(send, 503, f"Your answer was not accepted. {error} Next: answer again later.")
+            except Exception as error:  # of any kind: without its turn, it could overwrite another answer
+                log.exception("An answer to %s did not get its turn", asked.path)
+                why = f"Your answer was not accepted. {describe_error(error)} Next: answer again later."
+                await answer(send, 503, why)
                 return
             await self.app(scope, receive, _naming_the_first(asked, self._knows, send))
 
