@@ -25,7 +25,7 @@ from tests.ports import free_port
 
 from .people import BIKE_SHOP, Colleague
 
-WHEEL_SHOP, CORNER_SHOP = "wheel-shop", "corner-shop"
+WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP = "wheel-shop", "corner-shop", "tandem-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH")
 
@@ -143,6 +143,7 @@ def impatient_catalogue(folder: Path) -> Path:
     assert text.count("deadline: PT1H") == 1, "the emergency board's deadline is elsewhere now"
     board.write_text(text.replace("deadline: PT1H", "deadline: PT20S"))
     add_service(folder, WHEEL_SHOP)
+    add_service(folder, TANDEM_SHOP)
     add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
     return folder
 
