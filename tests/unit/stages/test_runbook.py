@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from interlock.domain.catalogue import Person
@@ -186,3 +187,13 @@ def test_the_way_back_of_a_failed_step_is_asked_and_answered(release: Release) -
 def test_a_step_that_the_plan_does_not_have_is_refused(release: Release) -> None:
     with pytest.raises(AirflowFailException, match="The frozen plan has no step 9"):
         steps.run_step.function("bike-shop", 9, PLAN.to_xcom())
+
+
+def test_a_back_out_has_the_reason_for_which_it_began(running: RunningTask) -> None:
+    running.before[("verification.begin_back_out", "reason")] = "Wave 1 failed."
+    running.before[("verification.back_step_3", "reason")] = "“Migrate” was not taken back."
+    context: Any = get_current_context()
+    context["task"] = SimpleNamespace(upstream_task_ids={"verification.back_step_3", "verification.begin_back_out"})
+    assert ways_back.reason_of_back_out(context["ti"]) == "Wave 1 failed."
+    context["task"] = SimpleNamespace(upstream_task_ids={"implementation.wave_1"})
+    assert ways_back.reason_of_back_out(context["ti"]) == "A task of the implementation failed."

@@ -23,12 +23,17 @@ from . import questions
 from .once import carry_out
 from .steps import LONGEST, planned
 
+BEGINS = ".begin_back_out"
+"""The end of the id of the task that begins a back-out, which keeps the reason for it."""
 NOTHING_CHANGED = "The release did not change its target, so there is nothing to back out."
 
 
 def reason_of_back_out(ti: Any) -> str:
     """Return why a release is backed out: the first reason that a task before this one left."""
-    reasons = (ti.xcom_pull(task_ids=task, key=REASON) for task in get_current_context()["task"].upstream_task_ids)
+    before = get_current_context()["task"].upstream_task_ids
+    # A way back that failed has a reason, too, but the release was not backed out for it.
+    first = sorted(before, key=lambda task: (not task.endswith(BEGINS), task))
+    reasons = (ti.xcom_pull(task_ids=task, key=REASON) for task in first)
     return next((reason for reason in reasons if reason), "A task of the implementation failed.")
 
 
