@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from interlock.console.auth.roles import ROLES, WATCHERS
 from interlock.console.control.rules import is_controlled
@@ -193,10 +194,22 @@ runbook:
     way_back: { command: { script: scripts/dns-back.sh } }
 """
 
+PREBUILT = {
+    "tool": "prebuilt",
+    "store": "https",
+    "connection": "shop_artifacts",
+    "artifact": "shop-{version}.tar.gz",
+    "statements": ["shop-{version}.intoto.jsonl"],
+    "workflow": ".github/workflows/release.yml",
+    "entry_point": "release",
+    "coverage": "coverage-{version}.xml",
+    "junit": ["unit-{version}.xml"],
+}
+
 
 @pytest.fixture(scope="module")
 def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the Dags of two further services: one with a canary and test cases, one with two fleets."""
+    """Return the Dags of further services: with a canary and test cases, two fleets, a runbook, built elsewhere."""
     catalogue = tmp_path_factory.mktemp("strategies") / "catalogue"
     shutil.copytree(ROOT / "include" / "catalogue", catalogue)
     text = (catalogue / "services" / "bike-shop.yaml").read_text()
@@ -210,9 +223,19 @@ def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     (catalogue / "services" / "runbook-shop.yaml").write_text(
         text.replace("name: bike-shop", "name: runbook-shop") + RUNBOOK
     )
+    elsewhere = {**yaml.safe_load(text), "name": "elsewhere-shop", "build": PREBUILT, "suites": {}}
+    (catalogue / "services" / "elsewhere-shop.yaml").write_text(yaml.safe_dump(elsewhere))
+    with (catalogue / "policy.yaml").open("a") as policy:
+        policy.write("\nprebuilt: { stores: [shop_artifacts] }\n")
     loaded = load(ROOT / "dags", INTERLOCK_CATALOGUE=str(catalogue))
     assert loaded["errors"] == {}
     return dict(loaded["dags"])
+
+
+def test_a_service_that_is_built_elsewhere_has_its_artifact_fetched(strategies: dict[str, Any]) -> None:
+    tasks = strategies["release_elsewhere_shop"]["tasks"]
+    assert "build.fetch_artifact" in tasks
+    assert "build.build_artifact" not in tasks
 
 
 def steps(dag: dict[str, Any]) -> dict[str, str]:
