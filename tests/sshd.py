@@ -61,6 +61,11 @@ class SshdHost:
         return self.folder / "home"
 
     @property
+    def mark(self) -> dict[str, str]:
+        """The variable by which what runs on the host is known, and ended with it."""
+        return {_MARK: str(self.folder)}
+
+    @property
     def enrolment(self) -> Path:
         """What makes it a host of production, if it is there."""
         return self.folder / "enrolment"

@@ -47,7 +47,7 @@ class Agent:
     """moto's Systems Manager, and an agent on the one host that does what it is sent."""
 
     client: Any
-    home: Path
+    machine: SshdHost
     commands: list[str] = field(default_factory=list)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_online: bool = True
@@ -60,7 +60,7 @@ class Agent:
         if not self.is_online:
             self.answers[number] = {"Status": "Undeliverable", "StandardErrorContent": "", "StatusDetails": "offline"}
             return sent
-        inside = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
+        inside = {"PATH": os.environ["PATH"], "HOME": str(self.machine.home), **self.machine.mark}
         done = subprocess.run(["sh", "-c", script], env=inside, capture_output=True, text=True, check=False)
         self.answers[number] = {
             "Status": "Failed" if done.returncode else "Success",
@@ -99,7 +99,7 @@ def agent(endpoint: str, machine: SshdHost) -> Agent:
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1)["Instances"]
     machine.host = machine.host.model_copy(update={"instance_id": made[0]["InstanceId"]})
-    return Agent(client("ssm", endpoint), machine.home)
+    return Agent(client("ssm", endpoint), machine)
 
 
 @pytest.fixture
