@@ -26,7 +26,7 @@ class WithToken(Admission):
     """An admission with a token that asks nobody whether it still holds: what refuses it then is the host."""
 
     def __init__(self, token: int) -> None:
-        super().__init__("test")
+        super().__init__("test", production=Production())
         self._token = token
 
     @property
