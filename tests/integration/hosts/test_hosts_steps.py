@@ -193,6 +193,6 @@ def test_a_step_needs_the_right_to_the_host(fleet: Fleet, machine: SshdHost, tmp
     with pytest.raises(PolicyViolation, match="No permit was shown"):
         run(fleet, new, admission=Admission("production", production=Production()))
     assert run(fleet, new, admission=WithToken(7)).outcome
-    with pytest.raises(LostRight, match="has a lower token"):
+    with pytest.raises(LostRight, match="takes no lower token"):
         run(fleet, new, OTHER, admission=WithToken(6))
     assert ran(machine) == [ID]

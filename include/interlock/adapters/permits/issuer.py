@@ -384,7 +384,7 @@ class Admission:
 
     async def admit(self, address: str) -> None:
         """Allow a connection to a host, or the start of its change, or raise; called immediately before it."""
-        if self._office is None and self._production is None:
+        if self._office is None and (self._production is None or self.environment == PRODUCTION):
             raise PolicyViolation(f"No permit was shown for {address} of {self.environment}.")
         self.refuse_production("address", address, f"the address {address}")
         if self._office is not None:
