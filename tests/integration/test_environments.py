@@ -253,7 +253,7 @@ def test_a_release_goes_through_two_environments_on_real_hosts_and_a_permit_prov
     way.airflow.wipe("quality.uat.sign_off")
     assert way.said(plan) == [
         "uat: a recount of the votes does not sign it off. Testers: not approved in time: only 0 of 2 approvals by the "
-        "deadline. Dan Mbeki (dan), Fay Tanaka (fay) and Sam Novak (sam) did not answer."
+        "deadline. Dan Mbeki (dan), Fay Tanaka (fay) and Sam Novak (sam) did not answer in time."
     ]
 
 
