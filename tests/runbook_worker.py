@@ -57,7 +57,7 @@ def _replace(told: dict[str, Any]) -> None:
         policy=SimpleNamespace(permits=SimpleNamespace(hosts_without_keys="mark")),
         service=Service.model_validate(told["service"]),
         board=SimpleNamespace(),
-        digest="c" * 64,
+        digest=told["plan"]["policy_digest"],
     )
     key = load_signer(told["key"])
     for room, name, value in (

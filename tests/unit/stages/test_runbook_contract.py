@@ -23,9 +23,9 @@ STEPS = planned_steps(DROP, HOSTS, rehearsal=False)
 @pytest.fixture
 def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
+    server.start()  # in a region of its own: moto's servers of one process have the same instances
     _, port = server.get_host_and_port()
-    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "eu-west-3"}
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "ap-northeast-3"}
     client = boto3.session.Session().client("ec2", endpoint_url=f"http://127.0.0.1:{port}", **keys)
     monkeypatch.setattr(resources, "aws", lambda *_: client)
     yield client

@@ -32,6 +32,9 @@ BY_TASKS = (
     "cyclonedx.validation.json",
     "great_expectations",
     "holidays",
+    "sigstore.errors",
+    "sigstore.models",
+    "sigstore.verify.verifier",
 )
 PRELOADED = {"scheduler": BY_TASKS, "dag-processor": BY_DAG_FILES}
 """Component: the modules that its children import, and the packages of Interlock of which they import all."""
