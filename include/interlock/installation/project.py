@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, StrictUndefined
 
+from interlock.adapters.airflow import connections
 from interlock.adapters.private_files import write_whole
 from interlock.domain.errors import ReleaseError
 from interlock.domain.trains.manifest import CONDUCTOR
@@ -21,9 +22,9 @@ TEMPLATES = Path(__file__).parent / "project"
 RENAMED = {"gitignore": ".gitignore"}
 """Templates that have another name in the project: a wheel leaves files out that begin with a dot."""
 SERVICE_CONNECTIONS = (
-    ("interlock_airflow", READER),
-    ("interlock_board_clerk", CLERK),
-    ("interlock_conductor", CONDUCTOR),
+    (connections.AIRFLOW, READER),
+    (connections.BOARD_CLERK, CLERK),
+    (connections.CONDUCTOR, CONDUCTOR),
 )
 """Connections to Airflow's own API, and the service account of each."""
 BUNDLE = {"name": "interlock", "classpath": "interlock.dag_bundle.InterlockDagBundle", "kwargs": {}}

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.airflow.connections import LEDGER, has_connection
 from interlock.adapters.ledger import database, owner
 from interlock.adapters.private_files import secret, write_private, write_whole
 from interlock.adapters.signing.signing import generate_key
 from interlock.console.auth import roles
 from interlock.console.control.rules import RELEASE_MANAGER
 from interlock.domain.catalogue import Catalogue
-from interlock.domain.errors import AssetMissing
 
 from . import provision
 from .accounts import Account, accounts_of
@@ -29,7 +28,6 @@ from .project import SERVICE_CONNECTIONS
 
 ADMIN_URL = "INTERLOCK_LEDGER_ADMIN_URL"
 """Environment variable: an administrator of the PostgreSQL server that is to hold the ledger."""
-LEDGER = "interlock_ledger"
 OWNER, WRITER, WITNESS = database.ROLES
 UNCHANGED = "CHANGE-ME"
 """What ``interlock init`` writes where only the organisation knows the value."""
@@ -186,7 +184,7 @@ class Setup:
         astro = read_astro_settings(self._settings)
         self._notes.extend(f"{FILE_NAME}: {note}." for note in astro.notes)
         for entry in astro.connections:
-            if _is_there(entry.conn_id):
+            if has_connection(entry.conn_id):
                 continue
             if unchanged := _unchanged(entry):
                 self._notes.append(
@@ -222,11 +220,3 @@ def _password_of(entry: ConnectionEntry) -> str | None:
 def _unchanged(entry: ConnectionEntry) -> list[str]:
     fields = {**entry.model_dump(exclude={"conn_id", "extra"}), **entry.extra}
     return sorted(name.rstrip("_") for name, value in fields.items() if UNCHANGED in str(value))
-
-
-def _is_there(conn_id: str) -> bool:
-    try:
-        stored_connection(conn_id)
-    except AssetMissing:
-        return False
-    return True

@@ -9,6 +9,16 @@ from typing import Any
 
 from interlock.domain.errors import AssetMissing
 
+ARTIFACTS = "interlock_artifacts"
+AIRFLOW = "interlock_airflow"
+BOARD_CLERK = "interlock_board_clerk"
+CONDUCTOR = "interlock_conductor"
+LEDGER = "interlock_ledger"
+SIGNING_KEY = "interlock_signing_key"
+SMTP = "interlock_smtp"
+CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, CONDUCTOR, LEDGER, SIGNING_KEY, SMTP)
+"""The connections of the installation; services and environments name theirs in the catalogue."""
+
 
 def stored_connection(conn_id: str) -> Any:
     """Return a connection as Airflow has it now, whichever of its places it comes from.
@@ -28,6 +38,15 @@ def stored_connection(conn_id: str) -> Any:
             who="the platform engineer",
             next_step="run this where Airflow runs, with its configuration (docs/platform-engineer.md lists them)",
         ) from error
+
+
+def has_connection(conn_id: str) -> bool:
+    """Tell whether Airflow has a connection."""
+    try:
+        stored_connection(conn_id)
+    except AssetMissing:
+        return False
+    return True
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.airflow.connections import has_connection
 from interlock.adapters.catalogue.catalogue import load_catalogue
-from interlock.domain.errors import AssetMissing, ReleaseError
+from interlock.domain.errors import ReleaseError
 from interlock.estate.settings import SETTINGS_FILE, Settings
 from interlock.estate.stack import postgres
 from interlock.installation.astro_settings import ConnectionEntry, read_astro_settings
@@ -112,16 +112,8 @@ ANSWER = "lacking:"
 
 def main(names: Sequence[str]) -> int:
     """Print which connections Airflow lacks."""
-    print(ANSWER, *(name for name in names if not _is_stored(name)))
+    print(ANSWER, *(name for name in names if not has_connection(name)))
     return 0
-
-
-def _is_stored(name: str) -> bool:
-    try:
-        stored_connection(name)
-    except AssetMissing:
-        return False
-    return True
 
 
 if __name__ == "__main__":

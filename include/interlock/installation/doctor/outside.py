@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import filterfalse
 from typing import Any
 
-from interlock.adapters.airflow.connections import shown_to_hooks, stored_connection
+from interlock.adapters.airflow.connections import has_connection, shown_to_hooks, stored_connection
 from interlock.adapters.artifacts.store import open_store
 from interlock.adapters.aws.ec2 import find_hosts
 from interlock.adapters.aws.load_balancer import CLIENT_CONFIG
 from interlock.adapters.aws.production import ShownLogin
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.catalogue import Environment
-from interlock.domain.errors import AssetMissing
 from interlock.locations import catalogue_folder
 
 from .inspection import Finding, well, wrong
@@ -22,7 +22,7 @@ SAMPLE = b"written by interlock doctor\n"
 
 def artifacts() -> Iterator[Finding]:
     """Write a small file to the artifact store and read it back; each time it is the same file."""
-    if _is_missing("interlock_artifacts"):
+    if not has_connection("interlock_artifacts"):
         yield _not_looked_at("artifacts", "interlock_artifacts")
         return
     store = open_store(stored_connection("interlock_artifacts"))
@@ -35,7 +35,7 @@ def mail() -> Iterator[Finding]:
     """Log in to the mail server; no mail is sent."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
-    if _is_missing("interlock_smtp"):
+    if not has_connection("interlock_smtp"):
         yield _not_looked_at("mail", "interlock_smtp")
         return
     with shown_to_hooks("interlock_smtp"), SmtpHook(smtp_conn_id="interlock_smtp") as hook:
@@ -55,7 +55,7 @@ def hosts() -> Iterator[Finding]:
 def _environment(check: str, environment: Environment) -> Iterator[Finding]:
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-    if missing := next(filter(_is_missing, (environment.aws, environment.ssh)), None):
+    if missing := next(filterfalse(has_connection, (environment.aws, environment.ssh)), None):
         yield _not_looked_at(check, missing)
         return
     with shown_to_hooks(environment.aws):
@@ -78,14 +78,6 @@ def _environment(check: str, environment: Environment) -> Iterator[Finding]:
         )
         return
     yield well(check, f"{len(found)} instances run, and their host keys are known.")
-
-
-def _is_missing(conn_id: str) -> bool:
-    try:
-        stored_connection(conn_id)
-    except AssetMissing:
-        return True
-    return False
 
 
 def _not_looked_at(check: str, conn_id: str) -> Finding:

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.airflow.connections import CONNECTIONS, stored_connection
 from interlock.adapters.build import makers
 from interlock.adapters.catalogue.catalogue import load_catalogue, version_of, what_is_wrong
 from interlock.domain.catalogue import Catalogue
@@ -22,16 +22,6 @@ from interlock.locations import INSTALLED, PROJECT, catalogue_folder
 from .inspection import Finding, well, wrong
 
 DISTRIBUTION = "interlock-release"
-OF_RELEASES = (
-    "interlock_artifacts",
-    "interlock_airflow",
-    "interlock_board_clerk",
-    "interlock_conductor",
-    "interlock_ledger",
-    "interlock_signing_key",
-    "interlock_smtp",
-)
-"""The connections that each release uses (stages/runtime/resources.py)."""
 
 
 def packages() -> Iterator[Finding]:
@@ -105,7 +95,7 @@ def connections() -> Iterator[Finding]:
 
 
 def _faults(known: Catalogue) -> Iterator[Finding]:
-    places = {name: ("every release", "any") for name in OF_RELEASES}
+    places = {name: ("every release", "any") for name in CONNECTIONS}
     places |= {one.conn_id: (one.place, one.kind) for one in named_by(known.services.values())}
     for conn_id, (place, kind) in sorted(places.items()):
         try:

@@ -56,7 +56,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
         packed = folder / "bundle.tar.gz"
         bundle.pack(built.output, packed)
         blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
-        bill, signed = _put_bom(store, built, plan, blob)
+        bill, signed = put_bom(store, built.output, built.bom, plan, blob)
         listed = store.put_bytes(canonical_bytes(bundle.list_files(packed)), attestation.FILE_LIST)
         for note in notes:
             log.warning("%s: %s", APPSPEC, note)
@@ -71,7 +71,7 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
                 store, described, plan, built, blob, began, byproducts=(bill, signed, said, listed)
             ),
             tests=put_rows(store, reports.junit_rows(built.junit, UNIT), "unit-tests.json"),
-            coverage=_put_coverage(catalogue, store, built, repository, plan),
+            coverage=put_coverage(catalogue, store, built.coverage, repository, plan),
             log=said,
             tool=built.tool,
             seconds=round(built.seconds, 3),
@@ -79,19 +79,19 @@ def build_artifact(service: str, plan: ReleasePlan) -> Artifact:
         )
 
 
-def _put_coverage(
+def put_coverage(
     catalogue: ServiceCatalogue,
     store: ArtifactStore,
-    built: builders.BuildResult,
+    report: Path | None,
     repository: Repository,
     plan: ReleasePlan,
 ) -> Blob | None:
     """Put the coverage into the store: of the changed lines, if the policy demands that, otherwise of all."""
-    if built.coverage is None:
+    if report is None:
         return None
     demanded = resolve_policy(catalogue.policy, catalogue.service, plan.change_type).demanded.coverage
     changed = repository.changed_lines(plan.previous_commit, plan.commit.sha) if "changed_lines" in demanded else {}
-    return put_rows(store, reports.coverage_rows(built.coverage, changed), "coverage.json")
+    return put_rows(store, reports.coverage_rows(report, changed), "coverage.json")
 
 
 def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:
@@ -99,16 +99,22 @@ def put_rows(store: ArtifactStore, rows: tuple[Model, ...], name: str) -> Blob:
     return store.put_bytes(rows_as_json(rows), name)
 
 
-def _put_bom(store: ArtifactStore, built: builders.BuildResult, plan: ReleasePlan, packed: Blob) -> tuple[Blob, Blob]:
-    """Put the bill of materials into the store, plain and as a signed statement. The provenance names both."""
+def put_bom(
+    store: ArtifactStore, contents: Path, own: Path | None, plan: ReleasePlan, packed: Blob
+) -> tuple[Blob, Blob]:
+    """Put the bill of materials into the store, plain and as a signed statement. The provenance names both.
+
+    :param contents: the folder of the bundle's files.
+    :param own: the bill that came with them; none: it is written here.
+    """
     bill = bom.bill_of_materials(
-        built.output,
+        contents,
         name=plan.service,
         version=plan.version,
         commit=plan.commit.sha,
         sha256=packed.sha256,
         at=plan.commit.at,
-        own=built.bom,
+        own=own,
     )
     statement = attestation.bom_statement(artifact=packed, name=file_name(packed), bom=bill)
     signed = store.put_bytes(resources.signer().envelope(statement), attestation.SIGNED_BOM)

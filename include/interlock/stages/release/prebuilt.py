@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import BaseHook
 
-from interlock.adapters.artifacts import bom, bundle
+from interlock.adapters.artifacts import bundle
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.build import builders
 from interlock.adapters.evidence import attestation
 from interlock.adapters.prebuilt.pipeline import Taken, take
 from interlock.adapters.prebuilt.places import Wanted, open_place
-from interlock.adapters.quality import reports
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.catalogue import Prebuilt, ServiceCatalogue
 from interlock.domain.change.policy import resolve_policy
@@ -25,7 +24,7 @@ from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
 
-from .build import file_name, put_rows
+from .build import file_name, put_bom, put_coverage, put_rows
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """
     catalogue = resources.catalogue_of(service)
     spec, digest = _named(catalogue, plan)
-    demanded = resolve_policy(catalogue.policy, catalogue.service, plan.change_type).demanded
     store, began = resources.store(), datetime.now(UTC)
     with resources.build_workspace() as folder, resources.repository(catalogue.service) as repository:
         taken = take(
@@ -64,12 +62,9 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
         bundle.pack(taken.contents, packed)
         blob = store.put_file(packed, f"{service}-{plan.version}.tar.gz")
         listed = store.put_bytes(canonical_bytes(bundle.list_files(packed)), attestation.FILE_LIST)
-        bill, signed = _put_bom(store, taken, plan, blob)
+        bill, signed = put_bom(store, taken.contents, taken.bom, plan, blob)
         said = store.put_bytes(_told(taken), "build.log")
         origin = _origin(store, spec, taken, digest)
-        changed = {}
-        if "changed_lines" in demanded.coverage:
-            changed = repository.changed_lines(plan.previous_commit, plan.commit.sha)
         return Artifact(
             service=service,
             version=plan.version,
@@ -78,9 +73,7 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
             bom=bill,
             provenance=_put_provenance(store, catalogue, plan, blob, origin, began, (bill, signed, said, listed)),
             tests=put_rows(store, taken.tests, "unit-tests.json"),
-            coverage=put_rows(store, reports.coverage_rows(taken.coverage, changed), "coverage.json")
-            if taken.coverage
-            else None,
+            coverage=put_coverage(catalogue, store, taken.coverage, repository, plan),
             log=said,
             tool=spec.tool,
             seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
@@ -121,22 +114,6 @@ def _expected(catalogue: ServiceCatalogue, spec: Prebuilt, plan: ReleasePlan, di
         entry_point=spec.entry_point,
         file=f"services/{catalogue.service.name}.yaml",
     )
-
-
-def _put_bom(store: ArtifactStore, taken: Taken, plan: ReleasePlan, blob: Blob) -> tuple[Blob, Blob]:
-    """Put the bill of materials into the store, plain and as a signed statement: the pipeline's, or our own."""
-    bill = bom.bill_of_materials(
-        taken.contents,
-        name=plan.service,
-        version=plan.version,
-        commit=plan.commit.sha,
-        sha256=blob.sha256,
-        at=plan.commit.at,
-        own=taken.bom,
-    )
-    statement = attestation.bom_statement(artifact=blob, name=file_name(blob), bom=bill)
-    signed = store.put_bytes(resources.signer().envelope(statement), attestation.SIGNED_BOM)
-    return store.put_bytes(bill, "bom.cdx.json"), signed
 
 
 def _origin(store: ArtifactStore, spec: Prebuilt, taken: Taken, digest: str) -> Origin:

@@ -17,6 +17,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from interlock.adapters.airflow import connections
 from interlock.adapters.airflow.execution_api import refuse_unguarded as refuse_unguarded_api
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.artifacts.store import ArtifactStore, open_store
@@ -42,14 +43,8 @@ if TYPE_CHECKING:
     from interlock.adapters.hosts.fleet import HostLogin
     from interlock.adapters.ledger.ledger import Ledger
 
-ARTIFACTS = "interlock_artifacts"
-AIRFLOW = "interlock_airflow"
-BOARD_CLERK = "interlock_board_clerk"
-CONDUCTOR = "interlock_conductor"
-LEDGER = "interlock_ledger"
-SIGNING_KEY = "interlock_signing_key"
-SMTP = "interlock_smtp"
-CONNECTIONS = (ARTIFACTS, AIRFLOW, BOARD_CLERK, CONDUCTOR, LEDGER, SIGNING_KEY, SMTP)
+CONNECTIONS = connections.CONNECTIONS
+ARTIFACTS, AIRFLOW, BOARD_CLERK, CONDUCTOR, LEDGER, SIGNING_KEY, SMTP = CONNECTIONS
 """The connections of the installation; services and environments name theirs in the catalogue."""
 
 
