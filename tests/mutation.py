@@ -30,13 +30,21 @@ def main(arguments: list[str]) -> int:
         return 1
     shutil.rmtree(MUTANTS, ignore_errors=True)
     MUTANTS.mkdir()
+    # mutmut takes a module's name from its path, and of all folders on the path it knows only src.
+    for name, seen_as in {
+        "include": ("src", "include"),
+        "tests": ("tests",),
+        "pyproject.toml": ("pyproject.toml",),
+    }.items():
+        for link in seen_as:
+            (MUTANTS / link).symlink_to(ROOT / name)
     print(f"This takes some minutes; the progress is in {LOG.relative_to(ROOT)}.", flush=True)
     with LOG.open("w", encoding="utf-8") as log:
-        subprocess.run([MUTMUT, "run", *arguments], cwd=ROOT, stdout=log, stderr=log, env=environment(), check=True)
+        subprocess.run([MUTMUT, "run", *arguments], cwd=MUTANTS, stdout=log, stderr=log, env=environment(), check=True)
     for name in survivors():
         print(asked("show", name))
     asked("export-cicd-stats")
-    counted = json.loads((MUTANTS / "mutmut-cicd-stats.json").read_text(encoding="utf-8"))
+    counted = json.loads((MUTANTS / "mutants" / "mutmut-cicd-stats.json").read_text(encoding="utf-8"))
     noticed, total = counted["killed"] + counted["timeout"] + counted["segfault"], counted["total"]
     print(f"{noticed} of {total} changes were noticed by a test: {noticed / total:.1%}; asked are {FEWEST:.0%}.")
     return 0 if noticed >= FEWEST * total else 1
@@ -50,7 +58,7 @@ def survivors() -> list[str]:
 def asked(*arguments: str) -> str:
     """Ask mutmut about its run."""
     return subprocess.run(
-        [MUTMUT, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment(), check=True
+        [MUTMUT, *arguments], cwd=MUTANTS, stdout=subprocess.PIPE, text=True, env=environment(), check=True
     ).stdout
 
 

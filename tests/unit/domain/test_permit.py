@@ -180,6 +180,15 @@ def test_each_thing_that_does_not_hold_is_an_objection_of_its_own(changes: dict[
     assert objection.next_step
 
 
+def test_changed_rules_are_listed_up_to_five() -> None:
+    def listed(number: int) -> str:
+        return said(planned(), catalogue=OTHER, changes=tuple(map(str, range(number))))
+
+    assert listed(1) == "The rules of this release changed after it started: 0."
+    assert listed(5) == "The rules of this release changed after it started: 0; 1; 2; 3; 4."
+    assert listed(8) == "The rules of this release changed after it started: 0; 1; 2; 3; 4 (and 3 more)."
+
+
 def test_a_decision_counts_if_it_approves_this_very_plan() -> None:
     plan = planned()
     assert "decided on the plan 000000000000" in said(plan, decision=decision(plan, digest=OTHER))

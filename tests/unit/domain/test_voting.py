@@ -204,6 +204,8 @@ def test_the_longest_deadline_is_of_all_that_may_come_to_vote() -> None:
     people = book(BOARDS, rules=[slow])
     assert longest_deadline(policy(), people, service()) == timedelta(days=5)
     assert longest_deadline(policy(), book(BOARDS), service()) == timedelta(days=2)
+    no_way_back = {**ARCHITECTS, "quorum": {"deadline": "P4D"}, "when": {"irreversible": True}}
+    assert longest_deadline(policy(), book(BOARDS, rules=[no_way_back]), service()) == timedelta(days=4)
     nobody = policy(change_types={kind: {} for kind in FLOWS})
     assert longest_deadline(nobody, book(BOARDS), service()) is None
 

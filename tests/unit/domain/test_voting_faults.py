@@ -24,6 +24,17 @@ def rule(**changes: Any) -> dict[str, Any]:
     return {"name": "own", "members": ["ann", "dan"], "quorum": {}, **changes}
 
 
+def test_a_pipeline_is_no_person_and_asks_for_services_that_there_are() -> None:
+    pipelines = {"jenkins": ["till"], "ben": ["till"], "gitlab": ["till", "shop"]}
+    found = list(
+        faults_of_policy(policy(pipelines=pipelines), book({"cab": CAB, "ecab": CAB}), services=("till", "safe"))
+    )
+    assert found == [
+        Problem(("pipelines", "ben"), "ben", "an account that no person of board.yaml has"),
+        Problem(("pipelines", "gitlab", 1), "shop", "an existing service: till, safe"),
+    ]
+
+
 @pytest.mark.parametrize(
     "quorum",
     [

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.domain.board.questions import ASK_WAIVERS
 from interlock.domain.board.waivers import (
     REFUSE,
     can_be_waived,
     decide_waiver,
     digest_of,
+    lacks_reason,
     may_waive,
     offered,
 )
@@ -73,12 +75,27 @@ def test_nobody_is_asked_in_vain(in_force: PolicyInForce) -> None:
 
 def test_a_waiver_lasts_as_long_as_was_chosen_up_to_what_the_policy_allows(in_force: PolicyInForce) -> None:
     assert list(offered(timedelta(days=10))) == ["Waive for 1 day", "Waive for 7 days", "Waive for 10 days"]
+    assert list(offered(timedelta(days=7))) == ["Waive for 1 day", "Waive for 7 days"]
     assert list(offered(timedelta(hours=12))) == ["Waive for 12 hours"]
     waiver = decided(in_force, vote("ben", "Waive for 7 days"))
     assert isinstance(waiver, Waiver)
     assert (waiver.by, waiver.at, waiver.until) == ("ben", AT, AT + timedelta(days=7))
     assert (waiver.suite, waiver.expectation, waiver.reason) == ("performance", "p95 at most 800", "It is known.")
     assert waiver.covers(failure(), AT)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "choice", "comment", "lacks"),
+    [
+        (ASK_WAIVERS, "Waive for 1 day", "", True),
+        (ASK_WAIVERS, "Waive for 1 day", " \n", True),
+        (ASK_WAIVERS, "Waive for 1 day", "It is known.", False),
+        (ASK_WAIVERS, REFUSE, "", False),
+        ("rollout.cast_ballot", "Approve", "", False),
+    ],
+)
+def test_a_waiver_needs_a_reason_and_other_answers_do_not(task_id: str, choice: str, comment: str, lacks: bool) -> None:
+    assert lacks_reason(task_id, choice, comment) is lacks
 
 
 def test_of_several_waivers_the_shortest_counts(in_force: PolicyInForce) -> None:

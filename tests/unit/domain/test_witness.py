@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,8 +8,16 @@ import pytest
 
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, Entry, next_entry
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, RUN_ASKED
-from interlock.domain.ledger.witness import MAX_CLOCK_SKEW, AskedRun, GivenAnswer, is_witnessed, refuse_unasked
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED, RUN_ASKED
+from interlock.domain.ledger.witness import (
+    MAX_CLOCK_SKEW,
+    AskedRun,
+    GivenAnswer,
+    is_witnessed,
+    question_digest,
+    refuse_unasked,
+    refuse_unworded,
+)
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PLAN, OTHER = "a" * 64, "b" * 64
@@ -114,3 +123,65 @@ def test_a_run_does_something_if_just_this_was_asked_for(other: dict[str, str]) 
     for on_record in (entry, None):
         with pytest.raises(PolicyViolation, match="was refused:"):
             refuse_unasked(found, on_record)
+
+
+QUESTION = "rollout.cast_ballot"
+
+
+def worded_by(task_id: str, *digests: str, kind: str = QUESTION_WORDED) -> tuple[str, str, dict[str, Any]]:
+    return "task", kind, {"task_id": task_id, "questions": list(digests)}
+
+
+def test_a_question_is_one_that_its_task_worded() -> None:
+    entries = chain(worded_by(QUESTION, OTHER), worded_by(QUESTION, PLAN))
+    refuse_unworded(QUESTION, PLAN, entries)
+    refuse_unworded(QUESTION, OTHER, entries)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([], id="none"),
+        pytest.param([worded_by(QUESTION, OTHER)], id="another question"),
+        pytest.param([worded_by("acceptance.ask_approver", PLAN)], id="another task"),
+        pytest.param([worded_by(QUESTION, PLAN, kind="rollout.frozen")], id="another kind of entry"),
+    ],
+)
+def test_a_question_that_was_changed_does_not_count(entries: list[tuple[str, str, dict[str, Any]]]) -> None:
+    with pytest.raises(PolicyViolation) as refused:
+        refuse_unworded(QUESTION, PLAN, chain(*entries), chain(*entries))
+    assert str(refused.value) == (
+        "A question of rollout.cast_ballot was changed: its text or its assignees differ from the ledger. "
+        "Rule: an answer counts only for the question that the task asked. "
+        "Who can change it: no user; the finding stays in the ledger. "
+        "Next: have an auditor find out in the audit log who changed it, then trigger the release again."
+    )
+
+
+def test_a_question_that_is_on_record_with_another_signature_is_told_apart() -> None:
+    with pytest.raises(PolicyViolation) as refused:
+        refuse_unworded(QUESTION, PLAN, [], chain(worded_by(QUESTION, PLAN)))
+    assert str(refused.value) == (
+        "A question of rollout.cast_ballot does not count: its text and its assignees are those of the ledger, but the "
+        "entry does not have a signature of the signing key that this task has. Either the key is another one, or the "
+        "entry was not written by the task that worded the question; which of the two is not known here. "
+        "Rule: an answer counts only for the question that the task signed. "
+        "Who can change it: the platform engineer (interlock_signing_key). "
+        "Next: compare the key of this worker with the installation's, then try again or trigger the release again."
+    )
+
+
+def test_the_digest_of_a_question_covers_its_words_and_who_may_answer() -> None:
+    digests = {
+        question_digest(*question)
+        for question in [
+            ("Subject", "Body", ["ben"]),
+            ("Other", "Body", ["ben"]),
+            ("Subject", "Other", ["ben"]),
+            ("Subject", "Body", ["ben", "cora"]),
+            ("Subject", "Body", ()),
+        ]
+    }
+    assert len(digests) == 5
+    canonical = '{"assigned":["ben"],"body":"Body","subject":"Subject"}'
+    assert question_digest("Subject", "Body", ("ben",)) == hashlib.sha256(canonical.encode()).hexdigest()
