@@ -7,11 +7,13 @@ the rest.
 from __future__ import annotations
 
 import contextlib
+import io
 import ipaddress
 import json
 import logging
 import os
 import secrets
+import threading
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -68,23 +70,49 @@ class EmbeddedAws:
         """Prepare to serve where the settings say."""
         self._settings = settings
         self._server: Any = None
+        self.changed = threading.Event()
+        """Set after each request that may have changed anything."""
 
     def start(self) -> None:
         """Serve; SettingsError if the port is taken."""
         refuse_taken("AWS", LOOPBACK, self._settings.aws_port, "INTERLOCK_AWS_PORT")
         # Read by moto when it is imported; without it, moto keeps 50 MiB of images that are not used here.
         os.environ["MOTO_AMIS_PATH"] = str(_write_images(self._settings))
-        from moto.server import ThreadedMotoServer
+        from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+        from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for every request
-        self._server = ThreadedMotoServer(LOOPBACK, self._settings.aws_port, verbose=False)
-        self._server.start()
+        moto = DomainDispatcherApplication(create_backend_app)
+
+        def served(environ: dict[str, Any], start_response: Any) -> Any:
+            reads = _only_reads(environ)
+            try:
+                return moto(environ, start_response)
+            finally:
+                if not reads:
+                    self.changed.set()
+
+        self._server = make_server(
+            LOOPBACK, self._settings.aws_port, served, threaded=True, request_handler=MotoRequestHandler
+        )
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
         """Serve no more."""
         if self._server:
-            self._server.stop()
+            self._server.shutdown()
             self._server = None
+
+
+def _only_reads(environ: dict[str, Any]) -> bool:
+    """Say whether a request certainly changes nothing: EC2 and ELB name the action at the beginning of a form."""
+    if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        return True
+    if not environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        return False
+    content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(content)
+    return bool(content.startswith(b"Action=Describe"))
 
 
 def _write_images(settings: Settings) -> Path:

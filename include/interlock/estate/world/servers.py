@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 from interlock.adapters.private_files import write_whole
@@ -22,13 +23,14 @@ from interlock.domain.errors import ReleaseError
 from interlock.estate.settings import LOOPBACK, Settings, SettingsError
 
 from . import aws, mail, processes
+from .aws import Instance
 from .hosts import Fleet
 from .image import initial_image
 from .supply import Supply
 
 POLL_SECONDS = 0.5
 SUPPLY_EVERY, KEEP_EVERY = 4, 20
-"""Polls between two looks at the catalogue, and at what is to be kept of AWS, which takes dozens of calls."""
+"""Polls between two looks at the catalogue, and at what is to be kept of AWS."""
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,11 @@ async def serve(settings: Settings) -> None:
     with _alone(settings):
         settings.estate_ready.unlink(missing_ok=True)
         await asyncio.to_thread(processes.end_all, settings.state)  # left by servers that were killed
-        async with _central(settings), _fleet(settings) as (fleet, supply):
+        async with _central(settings) as changed, _fleet(settings) as (fleet, supply):
             write_whole(settings.estate_ready, f"{os.getpid()}\n")
             print("ready", flush=True)
             try:
-                await _follow(fleet, supply)
+                await _follow(fleet, supply, changed)
             finally:
                 settings.estate_ready.unlink(missing_ok=True)
 
@@ -63,14 +65,14 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _central(settings: Settings) -> AsyncIterator[None]:
-    """Run AWS and mail."""
+async def _central(settings: Settings) -> AsyncIterator[threading.Event]:
+    """Run AWS and mail; give the event that says that AWS may have changed."""
     server = aws.EmbeddedAws(settings)
     aws.refuse_taken("Mail", LOOPBACK, settings.smtp_port, "INTERLOCK_SMTP_PORT")
     post = await mail.serve(LOOPBACK, settings.smtp_port, settings.mail)
     try:
         await asyncio.to_thread(server.start)
-        yield
+        yield server.changed
     finally:
         post.close()
         await asyncio.to_thread(server.stop)
@@ -92,20 +94,33 @@ async def _fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, Supply]]:
         await asyncio.to_thread(supply.keep)
 
 
-async def _follow(fleet: Fleet, supply: Supply) -> None:
-    """Bring every host to the state of its instance, and make what the services want, every half second."""
+async def _follow(fleet: Fleet, supply: Supply, changed: threading.Event) -> None:
+    """Bring every host to the state of its instance, and make what the services want, every half second.
+
+    To describe and keep what AWS has takes dozens of calls: this is done only after something may have changed.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
+    instances: tuple[Instance, ...] = ()
+    kept = False
+    changed.set()
     for number in itertools.count(1):
         await asyncio.sleep(POLL_SECONDS)
         try:
             if number % SUPPLY_EVERY == 0:
                 await asyncio.to_thread(supply.follow)
-            if number % KEEP_EVERY == 0:
+            if changed.is_set():
+                changed.clear()
+                kept = False
+                instances = await asyncio.to_thread(supply.instances)
+            if not kept and number % KEEP_EVERY == 0:
                 await asyncio.to_thread(supply.keep)
-            fleet.follow(await asyncio.to_thread(supply.instances))
+                kept = True
         except (BotoCoreError, ClientError) as error:
+            changed.set()
             log.warning("A request to AWS failed: %s", error)
+        else:
+            fleet.follow(instances)
 
 
 async def _until_told(settings: Settings) -> None:
