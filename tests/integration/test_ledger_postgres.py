@@ -33,6 +33,7 @@ from interlock.domain.ledger.integrity import first_break
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
+from interlock.stages.runtime import resources
 from tests.integration.ledger_server import ledger_connection, witness_connection
 
 WRITERS = 8
@@ -762,3 +763,41 @@ def test_server_that_has_no_encryption_is_refused_when_it_is_asked_for(server: S
     strict = open_ledger(ledger_connection(server, extra_dejson={"sslmode": "require", "other": "ignored"}))
     with pytest.raises(ReleaseError, match="SSL"):
         strict.entries(chain)
+
+
+def test_a_task_logs_in_to_the_ledger_once(
+    server: Settings, owner_url: str, chain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def connection(name: str) -> Any:
+        asked.append(name)
+        return ledger_connection(server)
+
+    monkeypatch.setattr(resources.BaseHook, "get_connection", connection)
+    with resources.one_ledger():
+        with resources.ledger() as first:
+            record(first, chain, "first")
+        with resources.ledger() as again, resources.ledger() as within:
+            record(again, chain, "second")
+            assert [entry.key for entry in within.entries(chain)] == ["first", "second"]
+        assert sessions(owner_url) == 1
+    assert asked == [resources.LEDGER]
+    assert sessions(owner_url) == 0
+    with resources.ledger() as first, resources.ledger() as again:
+        assert first is not again
+
+
+def sessions(owner_url: str) -> int:
+    """Return how many processes are logged in as tasks are."""
+    count = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+    with closing(psycopg2.connect(owner_url)) as connection, connection.cursor() as cursor:
+        cursor.execute(count, (postgres.LEDGER_WRITER,))
+        return int(cursor.fetchone()[0])
+
+
+def test_a_ledger_goes_on_when_its_connection_is_cut(server: Settings, ledger: Ledger, chain: str) -> None:
+    record(ledger, chain, "before")
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '%s'"
+    run_as(server, postgres.OWNER, cut % postgres.LEDGER_WRITER)
+    assert [entry.key for entry in ledger.entries(chain)] == ["before"]

@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Engine, create_engine, func, select, text, un
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
 
 from interlock.adapters.signing.signing import Signer, said
 from interlock.domain.canonical import canonical_bytes
@@ -342,8 +341,10 @@ def open_as_witness() -> Ledger | None:
 
 
 def _engine(url: URL) -> Engine:
+    """Return the engine of a ledger: it keeps one connection until the ledger is closed, for a login takes long."""
     about = {"connect_timeout": 10, "application_name": "interlock"}
-    return create_engine(url, poolclass=NullPool, json_serializer=_json, connect_args=about, use_native_hstore=False)
+    kept: dict[str, Any] = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True}
+    return create_engine(url, **kept, json_serializer=_json, connect_args=about, use_native_hstore=False)
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
@@ -122,11 +123,31 @@ def witness_key() -> bytes:
     return witness.witness_key()
 
 
-def ledger() -> Ledger:
-    """Return the ledger, to append to and to read; use it as a context manager."""
+@contextmanager
+def one_ledger() -> Iterator[None]:
+    """Let everything inside use the same ledger: a task needs it several times, and a login takes long."""
+    with ExitStack() as until_end:
+        before = _ONE_LEDGER.set((until_end, []))
+        try:
+            yield
+        finally:
+            _ONE_LEDGER.reset(before)
+
+
+_ONE_LEDGER: ContextVar[tuple[ExitStack, list[Ledger]] | None] = ContextVar("ledger", default=None)
+"""What closes the ledger of the running task, and that ledger, when it was needed."""
+
+
+def ledger() -> AbstractContextManager[Ledger]:
+    """Return the ledger, to append to and to read, as a context manager."""
     from interlock.adapters.ledger.ledger import open_ledger  # not at the top: brings SQLAlchemy
 
-    return open_ledger(BaseHook.get_connection(LEDGER))
+    if (shared := _ONE_LEDGER.get()) is None:
+        return open_ledger(BaseHook.get_connection(LEDGER))
+    until_end, opened = shared
+    if not opened:
+        opened.append(until_end.enter_context(open_ledger(BaseHook.get_connection(LEDGER))))
+    return nullcontext(opened[0])
 
 
 def login(environment: Environment) -> HostLogin:

@@ -29,6 +29,7 @@ from interlock.domain.outcome.outcome import STAGE_TITLES, STAGES
 from interlock.domain.records import Record
 from interlock.locations import catalogue_folder
 
+from . import resources
 from .evidence import AfterEnd, record, record_worded, refuse_void
 
 REASON = "reason"
@@ -119,7 +120,7 @@ def stage_task(
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            with reasons_kept():
+            with reasons_kept(), resources.one_ledger():
                 result = checked(*args, **kwargs)
                 if evidence:
                     record(evidence, result, seal=seal)
