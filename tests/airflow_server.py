@@ -163,7 +163,7 @@ class AirflowServer(ThreadingHTTPServer):
         if method == "PATCH" and (found := _QUESTION.search(path)):
             return self._answered(unquote(found[1]), int(found[2]), user, content)
         key, rows = {
-            "hitlDetails": ("hitl_details", self.questions),
+            "hitlDetails": ("hitl_details", self._wanted(query)),
             "taskInstances": ("task_instances", self.tasks),
         }.get(path.rpartition("/")[2], ("", None))
         if rows is None:
@@ -180,7 +180,7 @@ class AirflowServer(ThreadingHTTPServer):
             return self._started(dag_id, user, content)
         if (dag_id, run_id) not in self.runs:
             return None
-        return 200, self._page(self.questions, query, "hitl_details") if rest else self.runs[dag_id, run_id]
+        return 200, self._page(self._wanted(query), query, "hitl_details") if rest else self.runs[dag_id, run_id]
 
     def _started(self, dag_id: str, user: str, content: dict[str, Any]) -> tuple[int, Any]:
         asked = (dag_id, content.get("dag_run_id") or f"manual__{len(self.runs)}")
@@ -209,6 +209,16 @@ class AirflowServer(ThreadingHTTPServer):
             row
             for row in self.audit
             if wanted.items() <= row.items() and part in row["event"] and datetime.fromisoformat(row["when"]) > after
+        ]
+
+    def _wanted(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        """Return the questions that a query names by task and by whether they are answered."""
+        tasks, answered = query.get("task_id"), query.get("response_received")
+        return [
+            one
+            for one in self.questions
+            if tasks in (None, [one["task_instance"]["task_id"]])
+            and answered in (None, [str(one["response_received"]).lower()])
         ]
 
     def _page(self, rows: list[dict[str, Any]], query: dict[str, list[str]], key: str) -> dict[str, Any]:

@@ -81,11 +81,8 @@ class Colleague(Person):
     def _asked(self, release: Release, task: str) -> list[Answer]:
         return [
             question
-            for question in release.questions()
-            if question.task_id == task
-            and self.user in question.assigned
-            and not question.answered
-            and question.state == "awaiting_input"
+            for question in self.answers(release.dag_id, release.id, task, answered=False)
+            if self.user in question.assigned and question.state == "awaiting_input"
         ]
 
 

@@ -46,7 +46,8 @@ def ask(airflow: AirflowServer, user: str, *, created: str = LONG_AGO, **more: A
 def answers(airflow: AirflowServer, rita: Person, options: tuple[str, ...]) -> list[tuple[str | None, str | None]]:
     """Let cora and ben answer, and return who answered each question with what."""
     with person(airflow, "cora") as cora, person(airflow, "ben") as ben:
-        demo.Cast({"cora": cora, "ben": ben}).answer(run := Run(rita, *RUN), options, demo.COMMENTS)
+        run = Run(rita, *RUN)
+        demo.Cast({"cora": cora, "ben": ben}).answer(run, run.questions(), options, demo.COMMENTS)
     return [(one.user, one.choice) for one in run.questions()]
 
 

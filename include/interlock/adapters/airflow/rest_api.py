@@ -165,14 +165,21 @@ class AirflowApi:
             if not page[key] or seen >= page["total_entries"]:
                 return
 
-    def answers(self, dag_id: str, run_id: str, task_id: str | None = None) -> tuple[Answer, ...]:
-        """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index."""
+    def answers(
+        self, dag_id: str, run_id: str, task_id: str | None = None, *, answered: bool | None = None
+    ) -> tuple[Answer, ...]:
+        """Return the human-in-the-loop requests of a run, or of one of its tasks, in the order of their map index.
+
+        :param answered: only those that are answered, or only those that are not.
+        """
+        # Airflow leaves out what is not wanted: to describe a request takes it long.
+        wanted = {"task_id": task_id, "response_received": answered}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
         with _explained(f"read the answers given in {dag_id}, run {run_id}"):
-            found = [
-                _answer(detail) for detail in self.pages(f"{run_path(dag_id, run_id)}/hitlDetails", "hitl_details")
-            ]
-        wanted = (answer for answer in found if task_id in (None, answer.task_id))
-        return tuple(sorted(wanted, key=lambda answer: (answer.task_id, answer.map_index)))
+            path = f"{run_path(dag_id, run_id)}/hitlDetails"
+            found = [_answer(detail) for detail in self.pages(path, "hitl_details", **wanted)]
+        asked = (answer for answer in found if task_id in (None, answer.task_id))
+        return tuple(sorted(asked, key=lambda answer: (answer.task_id, answer.map_index)))
 
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
         """Return the state of each task instance of a run."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -68,9 +68,11 @@ class Cast:
     def __init__(self, people: Mapping[str, Person]) -> None:
         self.people = people
 
-    def answer(self, run: Run, options: Sequence[str], comments: Mapping[str, str]) -> None:
+    def answer(
+        self, run: Run, questions: Iterable[Answer], options: Sequence[str], comments: Mapping[str, str]
+    ) -> None:
         """Answer each open question of a run as the person whom it asks, with the first of these options it offers."""
-        for question in run.questions():
+        for question in questions:
             if question.answered or question.state != "awaiting_input" or age(question) < READING_SECONDS:
                 continue
             option = next((option for option in question.options if option in options), None)
@@ -131,7 +133,7 @@ def withdraw(rita: Person, cast: Cast, say: Callable[[str], None]) -> None:
     while active := rita.active_runs(DAG):
         say(active[0].id)
         for run in active:
-            cast.answer(run, NO, comments)
+            cast.answer(run, run.questions(), NO, comments)
         if time.monotonic() > deadline:
             raise ReleaseError(f"{active[0].id} does not end.", next_step="look at it in Airflow, or make reset")
         time.sleep(POLL_INTERVAL_SECONDS)
@@ -153,10 +155,17 @@ def follow(run: Run, cast: Cast, console: Console) -> tuple[StageLine, ...]:
     """Show a run until it ends, and let people answer meanwhile; return how its stages ended."""
     deadline = time.monotonic() + DEMO_TIMEOUT_SECONDS
     told: set[str] = set()
+    questions: tuple[Answer, ...] = ()
+    waited = False
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         while True:
             ended = run.state in ENDED
-            lines = stage_lines(run.tasks(), run.questions(), datetime.now(UTC))
+            tasks = run.tasks()
+            waits = any(task["state"] == "awaiting_input" for task in tasks)
+            if waits or waited:  # else there is nothing new
+                questions = run.questions()
+            waited = waits
+            lines = stage_lines(tasks, questions, datetime.now(UTC))
             if console.is_terminal:
                 live.update(stages_table(lines))
             else:
@@ -168,7 +177,7 @@ def follow(run: Run, cast: Cast, console: Console) -> tuple[StageLine, ...]:
                     f"{run.id} is not over after {DEMO_TIMEOUT_SECONDS // 60} minutes.",
                     next_step="look at it in Airflow",
                 )
-            cast.answer(run, YES, COMMENTS)
+            cast.answer(run, questions, YES, COMMENTS)
             time.sleep(POLL_INTERVAL_SECONDS)
 
 

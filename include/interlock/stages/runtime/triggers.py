@@ -164,12 +164,13 @@ class AnswersTrigger(BaseTrigger):
         return None
 
     async def _looks(self) -> AsyncGenerator[tuple[Answer, ...], None]:
-        """Log in once and read the answers every few seconds, until the time is up."""
+        """Log in once and read the given answers every few seconds, until the time is up."""
         connection = await Connection.async_get(self.connection)  # each time: its password may have been changed
         with closing(await asyncio.to_thread(AirflowApi.of, connection)) as api:
             await asyncio.to_thread(api.log_in)
             while not self._time_is_up():
-                yield await asyncio.to_thread(api.answers, self.dag_id, self.run_id, self.question_id)
+                given = partial(api.answers, self.dag_id, self.run_id, self.question_id, answered=True)
+                yield await asyncio.to_thread(given)
                 await asyncio.sleep(POLL)
 
     def _time_is_up(self) -> bool:
