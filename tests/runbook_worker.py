@@ -49,7 +49,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _replace(told: dict[str, Any]) -> None:
+def replace(told: dict[str, Any]) -> None:
     """Let the stage's code use what the test has, and no catalogue, calendar, booking or vote."""
     settings = Settings(state=Path(told["state"]), postgres_port=told["port"])
     login = told["login"] | {name: Path(told["login"][name]) for name in ("known_hosts", "client_key")}
@@ -101,7 +101,7 @@ def _dying(point: str) -> None:
 def main() -> None:
     """Do one step."""
     told = json.load(sys.stdin)
-    _replace(told)
+    replace(told)
     _dying(told["die"])
     plan = RolloutPlan.from_xcom(told["plan"])
     ti = task_instance("release_shop", told["task"], try_number=told["attempt"])

@@ -166,6 +166,8 @@ BLUE_GREEN = """    on_failure: ask
     blue_green: { hosts: { Service: bike-shop, Environment: green }, target_group: shop-green }
 """
 RUNBOOK = """
+databases:
+  shop: { connection: shop_test_db, restore: { script: scripts/restore.sh } }
 runbook:
   - name: tell-the-bank
     title: Tell the bank
@@ -178,6 +180,7 @@ runbook:
     when: before
     needs: [tell-the-bank]
     estimate: PT1M
+    migrates: shop
     do: { command: { script: scripts/expand.sh } }
     way_back: none
   - name: warm-up
@@ -266,6 +269,15 @@ def test_steps_are_done_in_their_order_around_the_waves(strategies: dict[str, An
     rollback = {task for task in strategies["rollback_runbook_shop"]["tasks"] if "step" in task}
     assert not rollback, "a rollback does not do the steps of the version that it leaves"
     assert not [task for task in release["tasks"] if "step" in task or "begin" in task], "without a runbook as before"
+
+
+def test_database_changes_are_rehearsed_before_the_release_comes_to_test(
+    strategies: dict[str, Any], release: dict[str, Any]
+) -> None:
+    tasks = strategies["release_runbook_shop"]["tasks"]
+    assert "quality.deploy_to_test" in tasks["quality.rehearse_migrations"]["downstream"]
+    assert "quality.rehearse_migrations" in tasks["build.build_artifact"]["downstream"]
+    assert "quality.rehearse_migrations" not in release["tasks"], "it has no step that changes a database"
 
 
 def test_ways_back_are_gone_in_reverse_around_the_hosts(strategies: dict[str, Any]) -> None:

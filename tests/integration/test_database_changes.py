@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg2
@@ -20,10 +21,12 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
-from interlock.domain.errors import PolicyViolation
+from interlock.adapters.runbook.tables import read_tables
+from interlock.domain.errors import AssetMissing, PolicyViolation, QualityRejected
 from interlock.domain.records import RunningRelease
 from interlock.domain.runbook.contract import refuse_contract
 from interlock.domain.runbook.planning import planned_steps
+from interlock.domain.runbook.rehearsal import Tables, judge_back, judge_forward
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
 from tests.unit.domain.test_runbook import HOSTS, service, step
@@ -118,7 +121,7 @@ class Shop:
 
 def with_sql(shop: Shop, sql: str) -> None:
     """Migrate with plain SQL, in one transaction."""
-    shop.run(f"BEGIN; {sql} COMMIT;")
+    shop.run(f"BEGIN; {sql}; COMMIT;")
 
 
 def with_alembic(shop: Shop, sql: str) -> None:
@@ -167,30 +170,54 @@ def shop(server: Settings, tmp_path: Path) -> Iterator[Shop]:
     made.drop()
 
 
-def rehearse(shop: Shop, migrate: Migrate, sql: str) -> None:
+def look(shop: Shop, of: Tables | None = None) -> Tables:
+    """Read the tables of a database, as a rehearsal does."""
+    password = (postgres.secrets_folder(shop.settings) / "postgres_owner").read_text().strip()
+    connection = SimpleNamespace(
+        conn_id="shop_db",
+        host=LOOPBACK,
+        port=shop.settings.postgres_port,
+        login=postgres.OWNER,
+        password=password,
+        schema=shop.name,
+        extra_dejson={},
+    )
+    return read_tables(connection, of)
+
+
+def rehearse(shop: Shop, migrate: Migrate, sql: str, back: str = "", *, contracts: bool = False) -> tuple[str, ...]:
     """Migrate a restored copy, and prove that the version before works on the schema after."""
     copy = shop.restored()
-    assert copy.rows == shop.rows
+    first = look(copy)
+    assert first == look(shop)
     migrate(copy, sql)
-    assert copy.old() == 301
+    forward = look(copy, first)
+    notes = judge_forward("shop", first, forward, contracts=contracts)
+    if not contracts:
+        assert copy.old() == 301
     assert copy.new() == 30050
-    assert copy.rows > shop.rows
+    if back:
+        before = look(copy, first)
+        migrate(copy, back)
+        notes += judge_back("shop", first, forward, before, look(copy, first))
+        assert copy.old() == 301
+    return notes
 
 
 def test_expand_and_contract_as_two_releases_lose_no_row(shop: Shop, migrate: Migrate) -> None:
     before = shop.rows
-    rehearse(shop, migrate, EXPAND)
+    assert rehearse(shop, migrate, EXPAND, EXPAND_BACK) == ()
     assert shop.old() == 301, "the rehearsal touched only its copy"
 
     migrate(shop, EXPAND)
     assert (shop.old(), shop.new(), shop.old()) == (301, 30050, 301), "while the waves are under way, both run"
     assert shop.run("SELECT count(*) FROM bikes WHERE cents / 100 <> price") == [(0,)]
 
-    copy = shop.restored()
-    migrate(copy, CONTRACT)
-    assert copy.new() == 30050
+    assert rehearse(shop, migrate, CONTRACT, contracts=True) == ("shop: public.bikes.price is taken away",)
+    with pytest.raises(QualityRejected, match=r"takes away public\.bikes\.price"):
+        rehearse(shop, migrate, CONTRACT)
     with pytest.raises(psycopg2.errors.UndefinedColumn):
-        copy.old()
+        shop.copies[-1].old()
 
     contract = planned_steps(
         service(step("contract", "after", way_back="none", works_from="2.0.0")), HOSTS, rehearsal=False
@@ -221,6 +248,40 @@ def test_a_release_that_is_backed_out_takes_its_expansion_back_and_loses_no_row(
 def test_a_migration_that_the_version_before_does_not_bear_is_found_in_its_rehearsal(
     shop: Shop, migrate: Migrate
 ) -> None:
-    with pytest.raises(psycopg2.errors.UndefinedColumn):
+    with pytest.raises(QualityRejected, match=r"takes away public\.bikes\.price"):
         rehearse(shop, migrate, BROKEN)
     assert shop.old() == 301, "nobody was asked, and nothing was changed"
+
+
+@pytest.mark.parametrize(
+    ("sql", "back", "said"),
+    [
+        pytest.param("DELETE FROM bikes WHERE price > 490", "", "had 500 rows and has 490", id="deletes"),
+        pytest.param("TRUNCATE bikes", "", "had 500 rows and has 0", id="empties"),
+        pytest.param(f"{EXPAND} DROP TABLE wheels", "", "takes away public.wheels", id="drops"),
+        pytest.param(
+            EXPAND, f"DELETE FROM bikes WHERE name LIKE 'new-%'; {EXPAND_BACK}", "had 502 rows and has 501", id="back"
+        ),
+        pytest.param(EXPAND, f"UPDATE bikes SET price = 0; {EXPAND_BACK}", "changes the contents", id="spoils"),
+        pytest.param(EXPAND, f"{EXPAND_BACK} ALTER TABLE wheels RENAME TO w", "does not bring back", id="keeps"),
+    ],
+)
+def test_a_rehearsal_finds_rows_and_contents_that_get_lost(
+    shop: Shop, migrate: Migrate, sql: str, back: str, said: str
+) -> None:
+    shop.run("CREATE TABLE wheels (size integer)")
+    with pytest.raises(QualityRejected, match=said):
+        rehearse(shop, migrate, sql, back)
+
+
+def test_what_a_change_does_to_contents_is_told_and_the_notes_of_tools_are_not_rows(shop: Shop) -> None:
+    notes = rehearse(shop, with_alembic, f"{EXPAND} UPDATE bikes SET name = upper(name) WHERE price < 9")
+    assert notes == ("shop: the contents of public.bikes are changed",)
+    assert "public.alembic_version" not in look(shop.copies[-1])
+
+
+def test_a_database_that_cannot_be_read_is_named(shop: Shop) -> None:
+    shop.name, real = "nowhere", shop.name
+    with pytest.raises(AssetMissing, match=r"shop_db cannot be read: .*nowhere"):
+        look(shop)
+    shop.name = real

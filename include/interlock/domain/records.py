@@ -567,6 +567,7 @@ class PlannedStep(Model):
     way_back: Action | None = Field(description="What takes it back; none: it cannot be taken back")
     host: Later[Host] = Field(None, description="Of a command: the host that runs it")
     works_from: Later[str] = Field(None, description="The oldest version that works after it; none: all do")
+    migrates: Later[str] = Field(None, description="The database that it changes; none: none")
     left_out: str = Field("", exclude_if=not_, description="Why it is not done in this release; empty: it is done")
 
     @property
@@ -577,6 +578,37 @@ class PlannedStep(Model):
     def action(self, direction: StepDirection) -> Action | None:
         """Return what is done in a direction; None: nothing."""
         return self.do if direction == "forward" else self.way_back
+
+
+class RehearsedVersion(Model):
+    """A version that production runs, and that works on the schema after a change."""
+
+    release: str = Field(description="Its name on a host")
+    version: str
+    smoked: int = Field(ge=0, description="Smoke requests that were answered as expected")
+    tests: int = Field(ge=0, description="Tests of its suites that passed")
+    rows: Blob = Field(description="Their results as rows: see adapters.reports")
+
+
+class RehearsedTable(Model):
+    """A table of a restored copy, before and after the changes."""
+
+    database: str
+    table: str
+    before: int = Field(ge=0, description="Rows of the restored copy")
+    after: int | None = Field(description="Rows at the end, with those that the suites wrote; none: it was taken away")
+
+
+class MigrationRehearsal(Record):
+    """Stage 5: the database changes of a release, done on a restored copy, taken back, and done again."""
+
+    environment: str
+    bundle: Sha256 = Field(description="Of the release, whose programs ran")
+    steps: Sha256 = Field(description="Digest of the steps that change databases")
+    before: tuple[RehearsedVersion, ...] = Field(description="What production runs; nothing: it runs nothing yet")
+    tables: tuple[RehearsedTable, ...]
+    notes: tuple[str, ...] = Field((), exclude_if=not_, description="What they changed beyond adding something")
+    seconds: dict[str, float] = Field(description="What was done, in its order: how long it took")
 
 
 class RolloutPlan(Record):
@@ -620,6 +652,9 @@ class RolloutPlan(Record):
     artifact: Later[Sha256] = Field(None, description="Digest of the artifact that another pipeline built; none: ours")
     runbook: Later[tuple[PlannedStep, ...]] = Field(
         None, description="The steps around the waves; none: there are none"
+    )
+    migrations: Later[MigrationRehearsal] = Field(
+        None, description="How its database changes were rehearsed; none: it has none"
     )
 
     @property

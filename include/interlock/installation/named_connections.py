@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from interlock.domain.catalogue import Service
 
-TYPES = {"aws": ("aws",), "ssh": ("ssh", "aws")}
+TYPES = {"aws": ("aws",), "ssh": ("ssh", "aws"), "database": ("postgres",)}
 """Key of an environment: the types that its connection may have."""
 
 
@@ -27,3 +27,5 @@ def named_by(services: Iterable[Service]) -> Iterator[Named]:
         for name, environment in service.environments.items():
             yield Named(environment.aws, f"{file}: environments.{name}.aws", "aws")
             yield Named(environment.ssh, f"{file}: environments.{name}.ssh", "ssh")
+        for name, database in service.databases.items():
+            yield Named(database.connection, f"{file}: databases.{name}.connection", "database")

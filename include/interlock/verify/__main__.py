@@ -592,7 +592,20 @@ def check_plan(pack: Pack) -> str:
         digests = [sha256(canonical(one)) if field == "quality" else one["digest"] for one in payloads]
         found = plan[f"{field}_digest"]
         pack.expect(found in digests, f"{PLAN}: expected the {field}_digest of a {kind} before it, found {found}")
+    check_migrations(pack, plan, before)
     return f"{digest}: {plan['service']} {plan['version']} to {plan['environment']}"
+
+
+def check_migrations(pack: Pack, plan: dict[str, Any], before: list[dict[str, Any]]) -> None:
+    """Check that the plan's database changes were rehearsed, with its bundle and what its hosts run."""
+    found = [entry["payload"] for entry in before if entry["kind"] == "migration.rehearsed"]
+    named, changes = plan.get("migrations"), [step for step in plan.get("runbook") or () if step.get("migrates")]
+    pack.expect(named == (found[-1] if found else None), f"{PLAN}: names another rehearsal of database changes")
+    if any(not step.get("left_out") for step in changes):
+        tried = {one["release"] for one in (named or {}).get("before", ())}
+        runs = {release for release in plan["back_out"]["releases"].values() if release}
+        pack.expect(runs <= tried, f"{PLAN}: expected a rehearsal with {sorted(runs)}, found {sorted(tried)}")
+        pack.compare(f"{PLAN}, rehearsal", named or {}, bundle=plan["bundle"]["sha256"])
 
 
 def check_quality(pack: Pack) -> str:

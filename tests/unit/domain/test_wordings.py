@@ -38,6 +38,7 @@ from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
 from tests.unit.domain.test_outcome import WITHDRAWAL
 from tests.unit.domain.test_permit import FAILURE, NO_LONGER_ACCEPTED, circumstances, decision, planned, report, waiver
+from tests.unit.domain.test_rehearsal import plan_with, rehearsed
 
 WRITE = "INTERLOCK_WRITE_WORDINGS"
 FOLDER = Path(__file__).parent / "wordings"
@@ -276,6 +277,8 @@ def of_permit() -> Said:
     yield "quality review failed as a whole", objection(planned(vague), quality=vague)
     known = report().model_copy(update={"defects": (NO_LONGER_ACCEPTED,)})
     yield "a defect is no longer accepted", objection(planned(known), quality=known)
+    for what, found in (("none", None), ("of others", rehearsed(steps=OTHER))):
+        yield f"a rehearsal of database changes: {what}", objection(plan_with(found), migrations=found)
     yield "it is too early", objection(planned(not_before=datetime.fromisoformat("2026-03-04T14:00+01:00")))
     yield "an emergency stop", objection(stops=("everything, by ben: payments fail; until 2026-03-05 12:00 UTC.",))
     yield "the calendars close it", objection(freezes=("Black Friday, until Tuesday",))

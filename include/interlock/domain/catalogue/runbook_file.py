@@ -138,6 +138,11 @@ class Step(Model):
         description="Of a step that takes away what older versions need (contract): the oldest version that works "
         "after it. It is not done while any host of any environment of the service runs an older one",
     )
+    migrates: Later[Identifier] = Field(
+        None,
+        description="The database of the service that the step changes. It is rehearsed on a restored copy, with the "
+        "version that production runs, before anybody votes",
+    )
 
     @property
     def actions(self) -> Iterator[tuple[str, Action]]:

@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema
 from interlock.domain.canonical import Later, Model
 
 from .cases_file import CaseRules
+from .database_file import Database, refuse_unrehearsable
 from .environment_path import refuse_wrong_path, sorted_path
 from .policy_file import Registries, Tightening
 from .prebuilt_file import Prebuilt
@@ -457,11 +458,15 @@ class Service(Model):
         exclude_if=not_,  # a service without one keeps the digest that it had before there were runbooks
         description="Steps before, between and after the waves in production, in their order",
     )
+    databases: dict[Identifier, Database] = Field(
+        {}, exclude_if=not_, description="The databases that steps of the runbook change (migrates)"
+    )
 
     @model_validator(mode="after")
     def _steps_have_an_order(self) -> Self:
         if self.runbook and "production" in self.environments:
             refuse_disorder(self.runbook, len(self.environments["production"].waves))
+        refuse_unrehearsable(self.runbook, self.databases)
         return self
 
     @model_validator(mode="after")

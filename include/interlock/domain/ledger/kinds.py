@@ -224,6 +224,14 @@ ARTIFACT_BUILT = _kind(
     record="records:Artifact",
     tasks=("build.build_artifact", "build.fetch_artifact", "build.take_artifact"),
 )
+MIGRATION_REHEARSED = _kind(
+    "migration.rehearsed",
+    "Database changes rehearsed",
+    "The database changes of the release on a restored copy: what they did to its rows, and that the version which "
+    "production runs works on the schema after them.",
+    record="records:MigrationRehearsal",
+    tasks=("quality.rehearse_migrations",),
+)
 TEST_DEPLOYED = _kind(
     "test.deployed",
     "Deployed to test",

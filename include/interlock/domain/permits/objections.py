@@ -14,10 +14,12 @@ from interlock.domain.records import (
     Decision,
     EnvironmentPassed,
     EnvironmentTested,
+    MigrationRehearsal,
     QualityReport,
     RolloutPlan,
     Waiver,
 )
+from interlock.domain.runbook import rehearsal
 
 from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
 
@@ -51,6 +53,7 @@ class Circumstances(Model):
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
     environments: tuple[FoundOnPath, ...] = Field((), description="Between test and production")
+    migrations: MigrationRehearsal | None = Field(None, description="The rehearsal that the ledger has; none: none")
     closed: bool = Field(False, description="The release has ended")
     unsigned: str = Field("", description="That what was decided is not vouched for by a signed head, in words")
     stops: tuple[str, ...] = Field((), description="Emergency stops in force, in words")
@@ -284,6 +287,16 @@ def _untested(plan: RolloutPlan, named: EnvironmentPassed, found: FoundOnPath) -
         yield f"a recount of the votes does not sign it off. {decision.reason}"
 
 
+def _check_migrations(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    for what in rehearsal.unproven(plan, found.migrations):
+        yield Objection(
+            what=what,
+            rule=rehearsal.RULE,
+            who=rehearsal.WHO,
+            next_step="trigger the release again, so that its database changes are rehearsed again",
+        )
+
+
 def _check_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
     if plan.not_before and now < plan.not_before:
         yield Objection(
@@ -359,6 +372,7 @@ _CHECKS = (
     _check_board,
     _check_quality,
     _check_environments,
+    _check_migrations,
     _check_time,
     _check_interventions,
 )

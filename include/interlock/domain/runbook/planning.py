@@ -12,6 +12,7 @@ from interlock.domain.errors import AssetMissing, PolicyViolation
 from interlock.domain.records import Host, PlannedStep, RolloutPlan, StepDirection
 
 _ONLY_IN_PRODUCTION = "a rehearsal runs only the commands of a runbook, on a test host, and takes nothing away"
+_ON_THE_COPY = "in a rehearsal, quality review has changed the database of test already"
 
 
 def planned_steps(service: Service, hosts: Sequence[Host], *, rehearsal: bool) -> tuple[PlannedStep, ...]:
@@ -27,6 +28,8 @@ def planned_steps(service: Service, hosts: Sequence[Host], *, rehearsal: bool) -
 def _planned(number: int, step: Step, hosts: Sequence[Host], *, rehearsal: bool) -> PlannedStep:
     people = any(one.command is None for _, one in step.actions)
     left_out = _ONLY_IN_PRODUCTION if rehearsal and (people or step.works_from) else ""
+    if rehearsal and step.migrates:
+        left_out = _ON_THE_COPY
     commands = [one.command for _, one in step.actions if one.command is not None]
     wanted = next((one.host for one in commands if one.host), None)
     return PlannedStep(
@@ -40,6 +43,7 @@ def _planned(number: int, step: Step, hosts: Sequence[Host], *, rehearsal: bool)
         way_back=step.way_back if isinstance(step.way_back, Action) else None,
         host=_chosen(step, None if rehearsal else wanted, hosts) if commands and not left_out else None,
         works_from=step.works_from,
+        migrates=step.migrates,
         left_out=left_out,
     )
 
@@ -131,7 +135,8 @@ def describe_steps(steps: Sequence[PlannedStep], names: Mapping[str, str]) -> tu
 
 
 def _from(step: PlannedStep) -> str:
-    return f"; versions before {step.works_from} do not work after it" if step.works_from else ""
+    changes = f"; changes the database {step.migrates}" if step.migrates else ""
+    return changes + (f"; versions before {step.works_from} do not work after it" if step.works_from else "")
 
 
 def describe_irreversible(plan: RolloutPlan) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ from interlock.stages.approvals import waivers as gates
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask, ballots
 from interlock.stages.approvals.sign_offs import AwaitSignOff
+from interlock.stages.runbook.rehearsal import bring_databases
 from interlock.stages.runtime import bookings, permits, resources
 from interlock.stages.runtime.assets import environment_asset
 from interlock.stages.runtime.calendars import AwaitStart, await_window, closed_now
@@ -107,6 +108,8 @@ def deploy(service: str, environment: str, artifact: Artifact, assets: AssetRepo
     """Deploy the bundle to all hosts of the environment, in the same way as later to production."""
     catalogue = resources.catalogue_of(service)
     refuse_halted(permits.stops_now(catalogue.service), closed_now(catalogue, environment))
+    if any(step.migrates for step in catalogue.service.runbook):
+        bring_databases(service, environment, artifact, assets)
     return deploy_bundle(catalogue.service, environment, artifact, assets)
 
 

@@ -26,6 +26,7 @@ from interlock.domain.records import (
 from interlock.stages.approvals.waivers import quality_gate
 from interlock.stages.environments.path import path_groups
 from interlock.stages.environments.review import deploy_bundle, judge_test, measure_load_in, run_suites_in
+from interlock.stages.runbook.rehearsal import rehearse_migrations
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.assets import environment_asset
 from interlock.stages.runtime.taskflow import on_build_workers, stage_group, stage_task
@@ -92,6 +93,8 @@ def quality_stage(
     """
     outlet: Asset = environment_asset(service, ENVIRONMENT)
     deployment = deploy_to_test.override(outlets=[outlet])(service.name, artifact, assets)
+    if any(step.migrates for step in service.runbook):
+        chain(rehearse_migrations(service.name, plan, artifact, assets), deployment)
     suites = run_suites(service.name, plan, deployment)
     load = measure_load(service.name, assets)
     chain(suites, load)

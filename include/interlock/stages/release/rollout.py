@@ -20,7 +20,8 @@ from interlock.domain.catalogue import PRODUCTION, Policy, Service, ServiceCatal
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import AssetMissing, GateRejected
-from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
+from interlock.domain.ledger.kinds import MIGRATION_REHEARSED, ROLLOUT_FROZEN
+from interlock.domain.ledger.reading import last_in
 from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     Artifact,
@@ -29,6 +30,7 @@ from interlock.domain.records import (
     Decision,
     EnvironmentPassed,
     Host,
+    MigrationRehearsal,
     PolicyInForce,
     QualityReport,
     ReleasePlan,
@@ -37,6 +39,7 @@ from interlock.domain.records import (
     Waiver,
 )
 from interlock.domain.rollout.rollout import course_of, describe_strategy
+from interlock.domain.runbook import rehearsal
 from interlock.domain.runbook.planning import (
     describe_irreversible,
     describe_steps,
@@ -54,7 +57,7 @@ from interlock.stages.runbook.contract import refuse_contracts
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import foreseen, overrides_at
 from interlock.stages.runtime.conflicts import noted
-from interlock.stages.runtime.evidence import refuse_void
+from interlock.stages.runtime.evidence import chain_entries, refuse_void
 from interlock.stages.runtime.taskflow import stage_group, stage_task, this_run
 from interlock.stages.strategies.rolling import hosts_lacking, what_runs
 from interlock.stages.trains import passengers
@@ -98,7 +101,8 @@ def freeze_plan(
     bundle = resources.store().get_bytes(artifact.bundle)  # verifies that the store has the recorded bytes
     refuse_missing_scripts(runbook, executables(bundle) if runbook else ())
     barred = (*boards.barred_authors(in_force.flow, plan, catalogue.board), *chose_passengers)
-    return RolloutPlan(
+    rehearsed = None if back else last_in(chain_entries(), MIGRATION_REHEARSED, MigrationRehearsal)
+    frozen = RolloutPlan(
         service=service,
         version=plan.version,
         commit=plan.commit.sha,
@@ -125,7 +129,10 @@ def freeze_plan(
         artifact=artifact.origin.sha256 if artifact.origin else None,
         rolls_back=RollBack(chain=back.chain, closed=back.closed, template=plan.template or "") if back else None,
         runbook=runbook or None,
+        migrations=rehearsed,
     )
+    rehearsal.refuse_unproven(frozen, rehearsed)
+    return frozen
 
 
 def rule_of(
@@ -188,6 +195,7 @@ def prepare_ballots(
         strategy=describe_strategy(rollout),
         runbook=describe_steps(rollout.steps, book.names),
         irreversible=describe_irreversible(rollout),
+        rehearsed_back=rehearsal.describe_way_back(rollout.steps),
         board=board,
         acceptance=acceptance,
         answered_yes=[] if rollout.rolls_back else _answered_yes(catalogue.policy, requested(catalogue)),

@@ -65,7 +65,8 @@ def connections_of(service: Service) -> frozenset[str]:
     of_suites = (name for suite in service.suites.values() for name in suite.registries)
     build = service.build
     of_build = (build.connection,) if isinstance(build, Prebuilt) else build.registries
-    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *of_build, *of_suites))
+    of_databases = (one.connection for one in service.databases.values())
+    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *of_build, *of_suites, *of_databases))
 
 
 def connections_now(service: Service, hosts: Iterable[Host]) -> ConnectionDigests:
