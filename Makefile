@@ -20,11 +20,11 @@ endef
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down status hosts logs reset evidence test thorough tools attacks faults mutation bench-fanout bench-schedule \
-        bench-verify bench-permits bench-canary lint format catalogue trains schemas policy-backtest lock vendor
+.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults mutation \
+        bench-fanout bench-schedule bench-verify bench-permits bench-canary lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 install: $(READY) ## make the environment in .venv (every other command does this by itself)
 
@@ -40,7 +40,13 @@ up: $(READY) ## start everything, and print the address and the logins
 demo: $(READY) ## start everything, release the bike shop and show the ten stages live
 	@$(STACK) demo
 
-down: ## stop everything that was started here, and nothing else
+cluster: $(READY) ## start everything as a cluster has it: Celery, PgBouncer, a broker, two of each component
+	@INTERLOCK_ENGINE=cluster $(STACK) up
+
+cluster-%: ## the same on the cluster: make cluster-demo, -status, -hosts, -logs, -evidence, -down, -reset
+	@$(MAKE) --no-print-directory $* INTERLOCK_ENGINE=cluster
+
+down: ## stop everything that was started here, and nothing else (a cluster: make cluster-down)
 	@test ! -f $(READY) || $(STACK) down
 
 status: $(READY) ## say what runs
@@ -60,6 +66,9 @@ evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag i
 
 test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end (ORDER=random: shuffled)
 	@$(if $(ORDER),INTERLOCK_TEST_ORDER=$(ORDER) )$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
+
+test-cluster: tools $(TESTED) ## a release, a rollback and a train on the cluster, end to end (some minutes)
+	@INTERLOCK_ENGINE=cluster $(BIN)/python -m pytest -q -n 0 tests/end_to_end/test_cluster.py
 
 thorough: $(TESTED) ## try the property tests with ten times as many examples as make test (some minutes)
 	@INTERLOCK_HYPOTHESIS=thorough $(BIN)/python -m pytest -n auto --dist loadfile tests/unit

@@ -27,7 +27,7 @@ from .people import BIKE_SHOP, Colleague
 
 WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP = "wheel-shop", "corner-shop", "tandem-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
-PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH")
+PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH", "POOL", "BROKER", "API_1", "API_2")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def settings_of_stack(
             "INTERLOCK_STATE": str(folder / "state"),
             "INTERLOCK_NETWORK": network,
             "INTERLOCK_PARSE_SECONDS": "120",  # the tests say when the catalogue has changed
-            "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
+            "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),  # INTERLOCK_ENGINE: the caller's
         }
     )
 

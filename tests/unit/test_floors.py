@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "dags": {"stages", "console", "adapters", "domain"},
     "cli": {"cli", "estate", "installation", "console", "adapters", "domain"},
     "__main__": {"cli"},
-    "dag_bundle": set(),
+    "dag_bundle": {"stages", "adapters", "domain"},
     "plugin": {"stages", "console", "adapters", "domain"},
     "airflow_settings": {"console"},
     "plugins": {"plugin", "airflow_settings"},

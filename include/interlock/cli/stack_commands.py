@@ -29,7 +29,9 @@ def up() -> None:
     settings, console = stack_settings(), open_console()
     stack.up(settings, Steps(console))
     console.print(logins_table(settings, accounts(load_catalogue(settings.catalogue))))
-    console.print("Stop it with [bold]make down[/]; what it costs: [bold]make status[/].", highlight=False)
+    prefix = "cluster-" if settings.engine == "cluster" else ""
+    told = f"Stop it with [bold]make {prefix}down[/]; what it costs: [bold]make {prefix}status[/]."
+    console.print(told, highlight=False)
 
 
 @app.command()

@@ -35,6 +35,8 @@ WATCHMEN = frozenset(
 )
 """Dags that watch over releases: stop, withdraw, overtake, review them, mark versions, override freezes, and more."""
 _FILES = {RELEASES: "release.py", ROLLBACKS: "rollback.py", TRAINS: "trains.py"}
+SERVICES = "services"
+"""The folder of a bundle with a file for the Dags of each service; without it, one file has the Dags of all."""
 HOME = "dags-folder"
 """Where Interlock's Dag files are unless ``INTERLOCK_DAGS`` says otherwise: Airflow's own name for its one bundle."""
 
@@ -72,6 +74,20 @@ def file_of(dag_id: str) -> str | None:
     return next((file for beginning, file in _FILES.items() if name.startswith(beginning)), None)
 
 
+def files_of(dag_id: str) -> tuple[str, ...]:
+    """Return the files that may define a Dag of this name, if Interlock defines it: its kind's, or its service's."""
+    file = file_of(dag_id)
+    if file is None:
+        return ()
+    kind, _, service = dag_id.lower().partition("_")
+    return (file, f"{SERVICES}/{service}.py") if f"{kind}_" in (RELEASES, ROLLBACKS) else (file,)
+
+
+def file_of_service(service: str) -> str:
+    """Return the name of the file with the Dags of a service."""
+    return f"{service.replace('-', '_')}.py"
+
+
 def dags_named(services: Iterable[str], trains: Iterable[str]) -> frozenset[str]:
     """Return the Dags that there are for some services and trains, and those that watch over them."""
     names = [*(dag for name in services for dag in dags_of_service(name)), *map(dag_of_train, trains)]
@@ -95,12 +111,10 @@ class Home(Model):
     bundle: str
     folder: str = ""
 
-    def place_of(self, dag_id: str) -> Place | None:
-        """Return where a Dag of Interlock is defined; None: Interlock defines no Dag of this name."""
-        file = file_of(dag_id)
-        return (
-            None if file is None else Place(bundle=self.bundle, file=f"{self.folder}/{file}" if self.folder else file)
-        )
+    def places_of(self, dag_id: str) -> tuple[Place, ...]:
+        """Return where a Dag of Interlock may be defined; none: Interlock defines no Dag of this name."""
+        files = files_of(dag_id)
+        return tuple(Place(bundle=self.bundle, file=f"{self.folder}/{file}" if self.folder else file) for file in files)
 
 
 def home_of(setting: str | None) -> Home:
@@ -161,12 +175,13 @@ def instant_in_name(at: datetime, timespec: str = "seconds") -> str:
 
 def stranger(dag_id: str, found: Place, home: Home) -> str:
     """Return what is wrong with a Dag that has the name of an Interlock Dag; empty: Interlock's own file defines it."""
-    wanted = home.place_of(dag_id)
-    if wanted is None or found == wanted:
+    wanted = home.places_of(dag_id)
+    if not wanted or found in wanted:
         return ""
     return (
-        f"The Dag {dag_id} is not Interlock's: Airflow loaded it from {found}, but Interlock defines it in {wanted}. "
-        "Rule: a Dag with the name of an Interlock Dag must come from Interlock's files (INTERLOCK_DAGS says where "
-        "they are). Who can change it: the people who deploy Dags. Next: remove the other file or rename its Dag. "
+        f"The Dag {dag_id} is not Interlock's: Airflow loaded it from {found}, but Interlock defines it in "
+        f"{wanted[0]}. Rule: a Dag with the name of an Interlock Dag must come from Interlock's files (INTERLOCK_DAGS "
+        "says where they are). Who can change it: the people who deploy Dags. Next: remove the other file or rename "
+        "its Dag. "
         "Airflow then loads Interlock's Dag again."
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -33,10 +33,14 @@ REGION = "eu-central-1"
 ACCESS_KEY, SECRET_KEY = "interlock", "embedded"  # moto takes any; these open nothing anywhere
 BUCKET = "interlock-artifacts"
 """The bucket that is there for artifacts, when they are to go to S3."""
+AIRFLOW_BUCKET = "interlock-airflow"
+"""The bucket of a cluster's Airflow: logs of tasks, and their large results."""
 
 _FIRST_BLOCK = 40  # hosts of an environment whose addresses stay in the network's first 256
 _FIRST = {"production": 10, "test": 50}
 
+Engine = Literal["local", "cluster"]
+"""One machine with a local executor; or the processes of a cluster, which share no folder (``stack/cluster.py``)."""
 HostEnvironment = Literal["production", "test"]
 HOST_ENVIRONMENTS: tuple[HostEnvironment, ...] = get_args(HostEnvironment)
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -77,8 +81,19 @@ class Settings(Model):
     smtp_port: PortNumber = 2525
     postgres_port: PortNumber = 5460
     airflow_port: PortNumber = 8080
+    engine: Engine = "local"
+    pool_port: PortNumber = 5461
+    broker_port: PortNumber = 6390
+    api_1_port: PortNumber = 8081
+    api_2_port: PortNumber = 8082
     parse_seconds: int = Field(30, ge=1, description="How often Airflow reads the files of Dags")
     calendar_networks: str = ""  # what adapters/calendars/feeds.py reads
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_state(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Give a cluster a folder of its own: what one engine keeps in files, the other keeps in S3."""
+        return {"state": PROJECT / ".interlock-cluster", **values} if values.get("engine") == "cluster" else values
 
     @field_validator("state", "catalogue")
     @classmethod
@@ -159,10 +174,22 @@ class Settings(Model):
             Port("AWS", LOOPBACK, self.aws_port, "INTERLOCK_AWS_PORT"),
             Port("mail", LOOPBACK, self.smtp_port, "INTERLOCK_SMTP_PORT"),
         ]
+        if self.engine == "cluster":
+            central += [
+                Port("PgBouncer", LOOPBACK, self.pool_port, "INTERLOCK_POOL_PORT"),
+                Port("the broker", LOOPBACK, self.broker_port, "INTERLOCK_BROKER_PORT"),
+                Port("the first API server", LOOPBACK, self.api_1_port, "INTERLOCK_API_1_PORT"),
+                Port("the second API server", LOOPBACK, self.api_2_port, "INTERLOCK_API_2_PORT"),
+            ]
         for host in self.hosts():
             central.append(Port(f"SSH of {host.name}", host.address, self.ssh_port, "INTERLOCK_SSH_PORT"))
             central.append(Port(f"{SERVICE} on {host.name}", host.address, self.service_port, "INTERLOCK_SERVICE_PORT"))
         return tuple(central)
+
+    @property
+    def database_port(self) -> int:
+        """Return where everything but migrations reaches PostgreSQL: on a cluster, through PgBouncer."""
+        return self.pool_port if self.engine == "cluster" else self.postgres_port
 
     @property
     def aws_endpoint(self) -> str:
@@ -229,6 +256,11 @@ class Settings(Model):
     def mail(self) -> Path:
         """Return the folder with a file for each message."""
         return self.estate / "mail"
+
+    @property
+    def objects(self) -> Path:
+        """Return the folder of the objects in the embedded S3."""
+        return self.estate / "s3"
 
     @property
     def images(self) -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from operator import not_
@@ -20,6 +19,7 @@ from interlock.domain.ledger.interventions import AuditRow, audit_row
 from interlock.domain.records import Vote
 
 from ._tls import authorities
+from .results import parsed_result, stored_result
 
 OLD_TOKEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 """What Airflow answers to a token that has expired, or that it signed before its secret was changed."""
@@ -98,10 +98,20 @@ class AirflowApi:
     :param url: of Airflow's API server.
     :param timeout: seconds for each request.
     :param trust_env: whether requests go through the proxy that the environment names.
+    :param follow: returns the result for which a reference of Airflow's XCom backend stands.
     """
 
-    def __init__(self, url: str, user: str, password: str, *, timeout: float = 20, trust_env: bool = True) -> None:
-        self._url, self.user, self._password = url, user, password
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        password: str,
+        *,
+        timeout: float = 20,
+        trust_env: bool = True,
+        follow: Callable[[Any], Any] = stored_result,
+    ) -> None:
+        self._url, self.user, self._password, self._follow = url, user, password, follow
         self._client = httpx.Client(
             base_url=f"{url}/api/v2/", timeout=timeout, trust_env=trust_env, verify=authorities(trust_env)
         )
@@ -274,11 +284,7 @@ class AirflowApi:
             if reply.status_code == httpx.codes.NOT_FOUND:
                 return None
             reply.raise_for_status()
-            value = reply.json()["value"]
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError:
-            return value
+            return self._follow(parsed_result(reply.json()["value"]))
 
     def dags(self) -> dict[str, DagSeen]:
         """Return every Dag that this account may see, including a Dag whose file was removed."""

@@ -12,13 +12,20 @@ from urllib.parse import urlsplit
 from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.catalogue.values import in_words
 
+FOLDER = "INTERLOCK_CALENDAR_COPIES"
+"""Environment variable: the folder of this machine for copies of calendars."""
+
 
 def copies_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder with the copies of calendars at URLs: below the state folder, or the machine's own.
+    """Return the folder with the copies of calendars at URLs: the one that is set, or below the state folder, or the
+    machine's own.
 
     :param environ: none: this process's own.
     """
-    state = (os.environ if environ is None else environ).get("INTERLOCK_STATE")
+    environ = os.environ if environ is None else environ
+    if own := environ.get(FOLDER):
+        return Path(own)
+    state = environ.get("INTERLOCK_STATE")
     return Path(state) / "calendars" if state else Path(gettempdir()) / f"interlock-calendars-{os.getuid()}"
 
 

@@ -143,6 +143,18 @@ def places_of(dag_id: str) -> tuple[Place, ...]:
     return tuple(Place(bundle=bundle, file=file) for bundle, file in rows)
 
 
+def result_of(dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
+    """Return what a task left under a key, as Airflow's database has it; None: it left nothing."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    one = XComModel
+    named = (one.dag_id == dag_id, one.run_id == run_id, one.task_id == task_id, one.map_index == map_index)
+    with create_session() as session:
+        return session.scalar(select(one.value).where(*named, one.key == key))
+
+
 def question_of(asked: CurrentRequest) -> Sha256 | None:
     """Return the digest of the question that an answer is about, as Airflow has it; None if there is none."""
     from airflow.models.hitl import HITLDetail

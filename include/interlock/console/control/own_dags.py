@@ -90,7 +90,7 @@ class OwnDags:
         now = self._clock()
         if self._others.get(name, now) > now:
             return False
-        if home().place_of(name) in tuple(self._places(name)) or self._was_released(name):
+        if set(home().places_of(name)).intersection(self._places(name)) or self._was_released(name):
             self._ours.add(name)
             return True
         if len(self._others) >= MAX_CACHED:

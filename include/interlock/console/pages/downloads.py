@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response, status
 from fastapi.responses import FileResponse
 
+from interlock.adapters.airflow.results import parsed_result, stored_result
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.evidence.sources import pack_name, sealed_packs
+from interlock.console.control.lookups import result_of
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about
@@ -54,6 +56,11 @@ def left_by(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]
     """Return the files of a release: size and digest of each."""
     found = _files(dag_id, run_id, open_ledger)
     return {name: {"size": blob.size, "sha256": blob.sha256} for name, blob in found.items()}
+
+
+def result(dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> dict[str, Any]:
+    """Return the result of a task that Airflow's XCom backend keeps elsewhere: the public API gives its reference."""
+    return {"value": stored_result(parsed_result(result_of(dag_id, run_id, task_id, map_index, key)))}
 
 
 def findings(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, list[str]]:

@@ -52,6 +52,7 @@ DATA_DOCS = "sandbox allow-same-origin; default-src 'none'; style-src 'unsafe-in
 FRAMED = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+READS_RESULTS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 READS_ALL = [
     READS_RUNS,
     *(Depends(requires_access_dag("GET", DagAccessEntity[name])) for name in ("TASK_LOGS", "HITL_DETAIL", "XCOM")),
@@ -88,6 +89,7 @@ def create_app(
     app.get("/calendar.ics")(schedule.feed)  # by its token: programs that subscribe cannot log in
     app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
     app.get("/findings", dependencies=[READS_RUNS])(downloads.findings)
+    app.get("/result", dependencies=[READS_RUNS, READS_RESULTS])(downloads.result)
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
     app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
     app.get("/files/{dag_id}/{run_id}/evidence", dependencies=READS_ALL)(downloads.evidence)

@@ -79,6 +79,7 @@ const EVERY = 5000;
 const LONG = 60; // characters of a cell that a narrow screen must not squeeze into a column of one word
 const page = document.getElementById("release");
 const known = new Map();
+const REFERENCE = /^"?[a-z][a-z0-9+.-]*:\/\/\S+$/;
 
 // --- reading -----------------------------------------------------------------------------------------------------
 
@@ -88,9 +89,24 @@ async function readXCom(entry) {
     const task = encodeURIComponent(entry.task_id);
     const path = `api/v2/${runPath}/taskInstances/${task}/xcomEntries/${entry.key}?map_index=${entry.map_index}`;
     const { value } = await read(path);
-    known.set(seen, typeof value === "string" && entry.key === "return_value" ? JSON.parse(value) : value);
+    const found = typeof value === "string" && entry.key === "return_value" ? parsed(value) : value;
+    known.set(seen, REFERENCE.test(found) ? await readStored(entry) : found);
   }
   return known.get(seen);
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+// Airflow's API gives the reference of a result that its XCom backend keeps elsewhere, such as in S3.
+async function readStored({ task_id, map_index, key }) {
+  const where = new URLSearchParams({ dag_id: dagId, run_id: runId, task_id, map_index, key });
+  return (await read(`interlock/result?${where}`)).value;
 }
 
 async function readRelease() {

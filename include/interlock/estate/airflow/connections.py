@@ -12,6 +12,7 @@ from typing import Any
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.estate.settings import (
     ACCESS_KEY,
+    BUCKET,
     LOOPBACK,
     REGION,
     SECRET_KEY,
@@ -40,7 +41,7 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
         ConnectionEntry(conn_id="interlock_aws", type="aws", login=ACCESS_KEY, password=SECRET_KEY, extra=aws_extra),
         _login("interlock_hosts", "production", settings),
         _login("interlock_test_hosts", "test", settings),
-        ConnectionEntry(conn_id="interlock_artifacts", type="fs", extra={"path": str(settings.artifacts)}),
+        _artifacts(settings, aws_extra),
         ConnectionEntry(
             conn_id="interlock_smtp", type="smtp", host=LOOPBACK, port=settings.smtp_port, extra=smtp_extra
         ),
@@ -53,7 +54,7 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
             conn_id="interlock_ledger",
             type="postgres",
             host=LOOPBACK,
-            port=settings.postgres_port,
+            port=settings.database_port,
             schema_=LEDGER,
             login=LEDGER_WRITER,
             password=passwords.get(LEDGER_WRITER, ""),
@@ -62,6 +63,16 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
         ConnectionEntry(conn_id=f"{SERVICE.replace('-', '_')}_source", type="git", host=settings.source_url),
     )
     return {entry.conn_id: entry for entry in entries}
+
+
+def _artifacts(settings: Settings, aws_extra: Mapping[str, str]) -> ConnectionEntry:
+    """Return where artifacts are kept: in a folder, or, where workers share none, in S3."""
+    if settings.engine == "local":
+        return ConnectionEntry(conn_id="interlock_artifacts", type="fs", extra={"path": str(settings.artifacts)})
+    extra = {"bucket": BUCKET, **aws_extra}
+    return ConnectionEntry(
+        conn_id="interlock_artifacts", type="aws", login=ACCESS_KEY, password=SECRET_KEY, extra=extra
+    )
 
 
 def _login(conn_id: str, environment: HostEnvironment, settings: Settings) -> ConnectionEntry:
@@ -98,6 +109,10 @@ def actual(entry: ConnectionEntry, settings: Settings, passwords: Mapping[str, s
     embedded = embedded_connections(settings, passwords)[entry.conn_id]
     fields = {name: getattr(embedded, name) for name in FIELDS if getattr(entry, name) == getattr(delivered, name)}
     untouched = len(fields) == len(FIELDS)
+    if untouched and entry.extra == delivered.extra:
+        return embedded
+    if embedded.type != delivered.type:
+        return entry  # of a kind of its own on a cluster: nothing of the one fits the other
     if not untouched:
         fields.pop("password", None)  # a generated password is for the estate's own Airflow only
     extra = {

@@ -7,18 +7,28 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 from cryptography.fernet import Fernet
 
 from interlock.adapters.build.sandbox_view import TOOLS
 from interlock.adapters.private_files import secret
 from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import cluster
 from interlock.estate.stack.leftovers import MARK
-from interlock.estate.stack.postgres import connection_file, secrets_folder
+from interlock.estate.stack.postgres import connection_file, direct_connection_file, secrets_folder
 from interlock.locations import PROJECT
 
 from . import witness
 
+CONNECT_ARGS_ASYNC: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+}
+"""For Airflow's asynchronous connections behind PgBouncer: it gives one session of PostgreSQL's to many clients, and
+asyncpg would give their statements the same names."""
 NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "GIT_", "INTERLOCK_", "MAKE", "MFLAGS", "PYTHON")
 """Beginnings of the variables that would make the stack depend on who starts it."""
 
@@ -46,7 +56,14 @@ def airflow_environment(settings: Settings, base: Mapping[str, str] | None = Non
         **speed(settings),
         **secrets_of(settings),
         **witness.of_all(settings),
+        **(cluster.of_all(settings) if settings.engine == "cluster" else {}),
     }
+
+
+def for_migrations(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of what migrates Airflow's database: it asks PostgreSQL itself, not a pool."""
+    direct = shlex.join(["cat", str(direct_connection_file(settings))])
+    return {**environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": direct}
 
 
 def build_tools(base: Mapping[str, str]) -> dict[str, str]:
@@ -132,5 +149,5 @@ def secrets_of(settings: Settings) -> dict[str, str]:
 
 
 def hostname() -> str:
-    """Return the name under which Airflow's components find each other's logs: they are on one machine."""
-    return LOOPBACK
+    """Return the name of a cluster's node; else that under which components find each other's logs: one machine's."""
+    return os.environ.get("INTERLOCK_NODE") or LOOPBACK

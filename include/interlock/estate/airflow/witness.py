@@ -74,11 +74,14 @@ def hidden(settings: Settings) -> list[Path]:
     ]
 
 
-def apart(settings: Settings, command: Sequence[str]) -> tuple[str, ...]:
-    """Return a command line that runs a command without access to hidden files; the same if the kernel forbids it."""
+def apart(settings: Settings, command: Sequence[str], *, also: Sequence[Path] = ()) -> tuple[str, ...]:
+    """Return a command line that runs a command without access to hidden files; the same if the kernel forbids it.
+
+    :param also: files and folders that are hidden beside those of the witness.
+    """
     if not can_be_apart():
         return tuple(command)
-    return (sys.executable, "-m", __name__, *map(str, hidden(settings)), "--", *command)
+    return (sys.executable, "-m", __name__, *map(str, (*hidden(settings), *also)), "--", *command)
 
 
 @cache

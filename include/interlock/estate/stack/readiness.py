@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.dag_names import dag_of_release
@@ -39,17 +40,18 @@ def wait(
 
 def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
     """Wait until every component is healthy and every service has its Dag or an import error."""
+    names = {components.kind_of(name): name for name in components.airflow_of(settings)}  # of several, the last
     say("waiting for the API server")
-    wait(settings, supervisor, "api-server", lambda: health(settings.airflow_url) is not None, seconds=300)
-    for name in ("scheduler", "triggerer", "dag-processor"):
-        say(f"waiting for the {name}")
-        key = name.replace("-", "_")
-        wait(settings, supervisor, name, lambda key=key: is_healthy(settings, key), seconds=240)  # type: ignore[misc]
+    wait(settings, supervisor, names["api-server"], lambda: health(settings.airflow_url) is not None, seconds=300)
+    for kind in ("scheduler", "triggerer", "dag-processor"):
+        say(f"waiting for the {kind}")
+        healthy = partial(is_healthy, settings, kind.replace("-", "_"))
+        wait(settings, supervisor, names[kind], healthy, seconds=240)
     say("waiting for the Dags")
     services = load_catalogue(settings.catalogue).services
     wanted = {dag_of_release(name) for name in services}
     with Person(settings.airflow_url, "admin", passwords(settings)["admin"]) as admin:
-        wait(settings, supervisor, "dag-processor", lambda: dags_are_there(admin, wanted), seconds=240)
+        wait(settings, supervisor, names["dag-processor"], lambda: dags_are_there(admin, wanted), seconds=240)
 
 
 def is_healthy(settings: Settings, component: str) -> bool:

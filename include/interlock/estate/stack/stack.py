@@ -23,18 +23,17 @@ from rich.markup import escape
 from interlock.adapters.build import isolation, makers
 from interlock.adapters.private_files import write_private
 from interlock.estate.airflow import witness
-from interlock.estate.airflow.home import airflow_environment, temporary_folder
+from interlock.estate.airflow.home import airflow_environment, for_migrations, temporary_folder
 from interlock.estate.settings import SERVICE, SETTINGS_FILE, TARGET_GROUP, Settings
 from interlock.estate.steps import StackError, Steps
 from interlock.estate.world import memory, roots
 from interlock.locations import PACKAGE, PROJECT
 
-from . import components, leftovers, postgres, process_supervisor
+from . import cluster, cluster_servers, components, leftovers, postgres, process_supervisor
 from .ports import check_ports
 from .readiness import wait, wait_for_airflow
 from .watch import health
 
-AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 CLAIM = "This folder is the state of an Interlock stack: make down stops it, make reset deletes it.\n"
 PROVISIONING = ("console/auth", "estate/airflow")
 """The rooms whose code decides what is in the database."""
@@ -58,6 +57,8 @@ def begin(settings: Settings, environment: Mapping[str, str], steps: Steps) -> N
     (settings.run / "fingerprint").unlink(missing_ok=True)
     with steps.step("Ports and leftovers"):
         leftovers.stop(settings.state)
+        if settings.engine == "cluster":
+            cluster_servers.check_programs()
         check_ports(settings)
     tell_of_builds(environment, steps)
     try:
@@ -84,6 +85,8 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         if postgres.prepare(settings):
             (settings.run / "provisioned").unlink(missing_ok=True)
         witness.prepare(settings)
+        if settings.engine == "cluster":
+            cluster.prepare(settings)
         supervisor = process_supervisor.start_supervisor(settings, environment)
         wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=120)
         postgres.make_databases(settings)
@@ -102,7 +105,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
             soft_wrap=True,
         )
     with steps.step("Airflow") as say:
-        for name in AIRFLOW:
+        for name in components.airflow_of(settings):
             process_supervisor.start(settings, name)
         wait_for_airflow(settings, supervisor, say)
 
@@ -113,7 +116,9 @@ def run_provision(settings: Settings, environment: Mapping[str, str], steps: Ste
     digest = provision_digest(settings)
     with steps.step("Database, roles, accounts, connections"), log.open("w") as output:
         command = [sys.executable, "-m", "interlock.estate.airflow.provision"]
-        ended = subprocess.run(command, env=dict(environment), cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT)
+        ended = subprocess.run(
+            command, env=for_migrations(settings, environment), cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT
+        )
     if ended.returncode:
         raise StackError("Airflow's database could not be provisioned.", log=log)
     for line in log.read_text().splitlines():

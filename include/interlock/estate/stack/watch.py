@@ -22,8 +22,10 @@ from supervisor.states import ProcessStates
 
 from interlock.estate.settings import Settings
 
+from .components import kind_of
+
 WATCHED = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-"""Component: its name on the health page."""
+"""Kind of component: its name on the health page, which tells nothing of one of several."""
 STARTUP_GRACE_SECONDS = 90
 """Seconds after a start in which a component that was healthy since is not checked."""
 STARTING = 360
@@ -57,7 +59,8 @@ def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str,
     :param well: component: the start since which it was seen healthy.
     """
     running = {info["name"]: info for info in rpc.getAllProcessInfo() if info["state"] == ProcessStates.RUNNING}
-    suspects = suspected(health(settings.airflow_url))
+    ill_kinds = suspected(health(settings.airflow_url))
+    suspects = [name for kind in ill_kinds for name in running if kind_of(name) == kind]
     well |= {name: info["start"] for name, info in running.items() if name not in suspects}
     for name in ill(suspects, running, well):
         strikes[name] = strikes.get(name, 0) + 1
@@ -99,7 +102,8 @@ def suspected(page: Mapping[str, Any] | None) -> list[str]:
 
 def ill(suspects: list[str], running: Mapping[str, Mapping[str, Any]], well: Mapping[str, float]) -> list[str]:
     """Return the suspects that run long enough to be healthy; without the API server, only the API server."""
-    asked = suspects[:1] if suspects[:1] == ["api-server"] else suspects
+    servers = [name for name in suspects if kind_of(name) == "api-server"]
+    asked = servers or suspects
     return [name for name in asked if name in running and _is_due(running[name]["start"], well.get(name))]
 
 

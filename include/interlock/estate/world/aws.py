@@ -1,7 +1,7 @@
 """The embedded AWS: moto's server with EC2, ELBv2 and S3, and the fleet that the estate begins with.
 
 moto keeps everything in memory. After a restart the fleet is made again, with the same ids; ``memory.py`` brings back
-the rest.
+the rest, and ``objects.py`` what is in S3.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from interlock.adapters.private_files import write_whole
 from interlock.domain.errors import AssetMissing
 from interlock.estate.settings import (
     ACCESS_KEY,
+    AIRFLOW_BUCKET,
     BUCKET,
     LOOPBACK,
     REGION,
@@ -34,6 +35,8 @@ from interlock.estate.settings import (
     SettingsError,
 )
 from interlock.estate.stack.ports import trouble_with
+
+from .objects import keep_objects
 
 IMAGE = "ami-0b1c7c1e"
 """The machine image of the estate's hosts."""
@@ -78,9 +81,11 @@ class EmbeddedAws:
         refuse_taken("AWS", LOOPBACK, self._settings.aws_port, "INTERLOCK_AWS_PORT")
         # Read by moto when it is imported; without it, moto keeps 50 MiB of images that are not used here.
         os.environ["MOTO_AMIS_PATH"] = str(_write_images(self._settings))
+        from moto.s3.models import s3_backends
         from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
         from werkzeug.serving import make_server
 
+        keep_objects(s3_backends[ACCOUNT]["aws"], self._settings.objects)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for every request
         moto = DomainDispatcherApplication(create_backend_app)
 
@@ -237,8 +242,9 @@ def _run_instance(ec2: Any, address: str, tags: Mapping[str, str], zone: str, ty
 
 
 def _make_bucket(s3: Any) -> None:
-    if BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    for name in {BUCKET, AIRFLOW_BUCKET} - there:
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
 
 
 def _default_vpc(ec2: Any) -> str:

@@ -13,6 +13,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,16 +75,21 @@ def control_dag(owner: str = "the release management office", **options: Any) ->
     }
 
 
+ONE_SERVICE: ContextVar[str] = ContextVar("one_service", default="")
+"""The only service whose Dags are composed, for a bundle with a file for each service (:mod:`interlock.dag_bundle`)."""
+
+
 def service_dags(prefix: str, compose: Callable[[Service, Policy, BoardBook], DAG]) -> dict[str, DAG]:
     """Compose the Dags of all services, or only the Dag of the task that is about to run.
 
     :param prefix: of the ids of these Dags.
     """
-    wanted = get_parsing_context().dag_id
+    wanted, only = get_parsing_context().dag_id, ONE_SERVICE.get()
     if wanted and wanted.startswith(prefix):
-        catalogue = load_service(catalogue_folder(), wanted.removeprefix(prefix).replace("_", "-"))
-    else:
-        catalogue = load_catalogue(catalogue_folder())
+        only = wanted.removeprefix(prefix).replace("_", "-")
+    elif wanted and only:
+        return {}  # the task is of this service's other Dag
+    catalogue = load_service(catalogue_folder(), only) if only else load_catalogue(catalogue_folder())
     dags = (compose(service, catalogue.policy, catalogue.board) for service in catalogue.services.values())
     return {dag.dag_id: dag for dag in dags}
 
