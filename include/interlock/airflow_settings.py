@@ -10,10 +10,19 @@ from __future__ import annotations
 
 from functools import wraps
 from typing import Any
+from uuid import uuid4
 
 import wrapt
 
 __all__: list[str] = []
+
+ASYNC_BEHIND_A_POOL: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+}
+"""For ``[database] sql_alchemy_connect_args_async`` behind PgBouncer, which gives one session of PostgreSQL's to many
+clients, transaction by transaction: asyncpg would give their statements the same names."""
 
 
 @wrapt.when_imported("airflow.api_fastapi.app")

@@ -20,8 +20,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from interlock.adapters.ledger.ledger import Ledger, engine_of
+from interlock.airflow_settings import ASYNC_BEHIND_A_POOL
 from interlock.console.auth import guesses
-from interlock.estate.airflow.home import CONNECT_ARGS_ASYNC
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import cluster, cluster_servers, postgres
 from interlock.estate.stack.ports import trouble_with
@@ -130,7 +130,7 @@ def test_airflows_asynchronous_connections_hold_behind_the_pool(settings: Settin
     url = postgres.connection_file(settings).read_text().replace("psycopg2", "asyncpg")
 
     async def ask() -> list[int]:
-        engine = create_async_engine(url, connect_args=CONNECT_ARGS_ASYNC)
+        engine = create_async_engine(url, connect_args=ASYNC_BEHIND_A_POOL)
 
         async def one(number: int) -> int:
             async with engine.connect() as connection:

@@ -122,8 +122,12 @@ def test_every_dag_file_makes_the_dags_that_are_looked_for_there() -> None:
     files = {path.name for path in (CATALOGUE.parents[1] / "dags").glob("*.py")} - {"catalogue.py"}
     assert {file_of(dag_id) for dag_id in dags_named(["a-b"], ["c"])} == files
     assert dags_named(["a-b"], ["c"]) >= {"release_a_b", "rollback_a_b", "train_c"}
-    assert Home(bundle="b").place_of("nightly") is None
-    assert Home(bundle="b", folder="d").place_of("release_x") == Place(bundle="b", file="d/release.py")
+    assert Home(bundle="b").places_of("nightly") == ()
+    assert Home(bundle="b", folder="d").places_of("train_x") == (Place(bundle="b", file="d/trains.py"),)
+    assert Home(bundle="b", folder="d").places_of("release_x") == (
+        Place(bundle="b", file="d/release.py"),
+        Place(bundle="b", file="d/services/x.py"),
+    )
 
 
 def test_a_dag_that_airflow_has_not_read_yet_is_told_from_one_that_it_has(airflows: Airflows) -> None:

@@ -7,8 +7,6 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 from cryptography.fernet import Fernet
 
@@ -22,13 +20,6 @@ from interlock.locations import PROJECT
 
 from . import witness
 
-CONNECT_ARGS_ASYNC: dict[str, Any] = {
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-    "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
-}
-"""For Airflow's asynchronous connections behind PgBouncer: it gives one session of PostgreSQL's to many clients, and
-asyncpg would give their statements the same names."""
 NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "GIT_", "INTERLOCK_", "MAKE", "MFLAGS", "PYTHON")
 """Beginnings of the variables that would make the stack depend on who starts it."""
 

@@ -127,7 +127,7 @@ def of_all(settings: Settings) -> dict[str, str]:
         # A bundle, as an installation has it: each node makes the Dag files for itself.
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE]),
         "INTERLOCK_DAGS": BUNDLE["name"],
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "interlock.estate.airflow.home.CONNECT_ARGS_ASYNC",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_ASYNC_BEHIND_A_POOL": "interlock.airflow_settings.ASYNC_BEHIND_A_POOL",
         f"AIRFLOW_CONN_{STORAGE.upper()}": json.dumps(login),
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
         "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"s3://{AIRFLOW_BUCKET}/logs",

@@ -106,6 +106,9 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         )
     with steps.step("Airflow") as say:
         for name in components.airflow_of(settings):
+            if settings.engine == "cluster" and components.kind_of(name) != "api-server":
+                # The proxy refuses at once what has no server behind it, and a task fails by that.
+                wait(settings, supervisor, "proxy", lambda: health(settings.airflow_url) is not None, seconds=300)
             process_supervisor.start(settings, name)
         wait_for_airflow(settings, supervisor, say)
 
