@@ -44,7 +44,7 @@ def written(bundle: InterlockDagBundle) -> set[str]:
 
 
 def loaded(path: Path, bundle: InterlockDagBundle) -> dict[str, Any]:
-    bag = DagBag(dag_folder=str(path), bundle_path=bundle.path, bundle_name="interlock", include_examples=False)
+    bag = DagBag(dag_folder=str(path), bundle_path=bundle.path, bundle_name="interlock")
     assert not bag.import_errors
     return dict(bag.dags)
 

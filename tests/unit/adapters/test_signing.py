@@ -127,6 +127,30 @@ def test_a_key_that_others_can_read_is_refused(key: Path, mode: int) -> None:
         load_signer(f"file:{key}")
 
 
+def test_root_may_give_a_key_to_a_service_by_its_group(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Kubernetes mounts a Secret for a process that is not root's."""
+    real = os.fstat
+
+    def of_root(descriptor: int) -> os.stat_result:
+        found = list(real(descriptor))
+        found[4] = 0
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "fstat", of_root)
+    monkeypatch.setattr(os, "geteuid", lambda: 50000)
+    for mode in (0o440, 0o640):
+        key.chmod(mode)
+        assert load_signer(f"file:{key}")
+    for mode in (0o660, 0o444, 0o641):
+        key.chmod(mode)
+        with pytest.raises(PolicyViolation, match=f"has mode {mode:o}"):
+            load_signer(f"file:{key}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    key.chmod(0o640)
+    with pytest.raises(PolicyViolation, match="has mode 640"):
+        load_signer(f"file:{key}")
+
+
 @pytest.mark.parametrize("uri", ["", "signing.pem", "file:relative.pem", "file://host/key", "gcpkms:key"])
 def test_an_address_that_names_no_key_is_refused(uri: str) -> None:
     with pytest.raises(AssetMissing, match="does not name a signing key"):

@@ -246,17 +246,22 @@ def _ours(key: object) -> SSlibKey:
 
 
 def _read_private(path: Path) -> bytes:
-    """Read a file that only its owner can read; the check and the read use the same open file."""
+    """Read a file that only its owner can read, or one of root's that a group of this process can read.
+
+    The second is how root gives a service a key, and Kubernetes a Secret; PostgreSQL has the same rule. The check and
+    the read use the same open file.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _no_key(path, f"cannot be opened: {error.strerror}") from error
     with os.fdopen(descriptor, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
+        found = os.fstat(descriptor)
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & (0o037 if found.st_uid == 0 != os.geteuid() else 0o077):
             raise PolicyViolation(
                 f"The signing key {path} has mode {mode:o}: users other than its owner can read or change it.",
-                rule="a signing key has mode 600",
+                rule="a signing key has mode 600; or it is root's, with mode 640, for the group of the service",
                 who="the operators of this installation",
                 next_step="create a new key, because this key may be compromised; then chmod 600",
             )
