@@ -23,6 +23,7 @@ from interlock.domain.outcome.outcome import STAGES
 
 ROOT = Path(__file__).parents[2]
 CONTROL = [
+    "accept_defect",
     "confirm_account",
     "emergency_stop",
     "mark_version",

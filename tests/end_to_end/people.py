@@ -66,17 +66,23 @@ class Colleague(Person):
         form = {"service": service or self.service, "run": run, "reason": "The tag is wrong"}
         return self.send_form("withdraw_release", form)
 
-    def decide(self, release: Release, task: str, option: str, comment: str = "", *, within: float = 900.0) -> None:
-        """Answer the request of a task that is assigned to this person, once it is asked."""
+    def decide(
+        self, release: Release, task: str, option: str, comment: str = "", *, about: str = "", within: float = 900.0
+    ) -> Answer:
+        """Answer the request of a task that is assigned to this person, once it is asked; return it.
+
+        :param about: what its subject says.
+        """
         looks = count()
 
         def asked() -> list[Answer]:
             if next(looks) % 10 == 0:  # this costs the API server as much as the look at the questions
                 release.refuse_to_be_over()
-            return self._asked(release, task)
+            return [one for one in self._asked(release, task) if about in one.subject]
 
         question = until(f"{task} to ask {self.user}", asked, within=within)[0]
         assert release.answer(self, question, option, comment), f"{task} was answered meanwhile"
+        return question
 
     def _asked(self, release: Release, task: str) -> list[Answer]:
         return [

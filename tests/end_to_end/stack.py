@@ -25,7 +25,7 @@ from tests.ports import free_port
 
 from .people import BIKE_SHOP, Colleague
 
-WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP = "wheel-shop", "corner-shop", "tandem-shop"
+WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP, CARGO_SHOP = "wheel-shop", "corner-shop", "tandem-shop", "cargo-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH", "POOL", "BROKER", "API_1", "API_2")
 
@@ -80,10 +80,10 @@ class Stack:
         assert hosts
         return {self.version_of(host.address) for host in hosts}
 
-    def hosts(self, environment: str) -> list[aws.Instance]:
-        """Return the service's hosts of an environment, by their tags."""
+    def hosts(self, environment: str = "") -> list[aws.Instance]:
+        """Return the service's hosts of an environment, or of all, by their tags."""
         with closing(aws.client(self.settings, "ec2")) as ec2:
-            tags = {"Service": self.service, "Environment": environment}
+            tags = {"Service": self.service, **({"Environment": environment} if environment else {})}
             return [one for one in aws.living(ec2) if tags.items() <= one.tags.items()]
 
     def version_of(self, address: str) -> str:
@@ -94,12 +94,12 @@ class Stack:
     def configure(self) -> None:
         """Write the configuration of the shop on each host of the service, as configuration management would."""
         sample = {host.environment: host.name for host in self.settings.hosts()}
-        for environment in ("production", "production-green", "test"):
-            for host in self.hosts(environment):
-                given = json.loads(self._configuration(sample[environment.partition("-")[0]], BIKE_SHOP).read_text())
-                file = self._configuration(host.name, self.service)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps({**given, "host": host.name, "address": host.address}))
+        for host in self.hosts():
+            like = sample["production" if host.tags["Environment"].startswith("production") else "test"]
+            given = json.loads(self._configuration(like, BIKE_SHOP).read_text())
+            file = self._configuration(host.name, self.service)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({**given, "host": host.name, "address": host.address}))
 
     def _configuration(self, host: str, service: str) -> Path:
         return self.settings.host_folder(host) / "srv" / service / "shared" / "shop.json"
@@ -145,7 +145,32 @@ def impatient_catalogue(folder: Path) -> Path:
     add_service(folder, WHEEL_SHOP)
     add_service(folder, TANDEM_SHOP)
     add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
+    add_service_on_path(folder)
     return folder
+
+
+def add_service_on_path(folder: Path) -> None:
+    """Add a service with environments between test and production, test teams, and test cases that people run."""
+    examples = PROJECT / "tests" / "end_to_end" / "environments"
+    between = (examples / "between.yaml").read_text()
+    cases = (examples / "rules.yaml").read_text()
+    add_service(
+        folder,
+        CARGO_SHOP,
+        **{"  production:\n": f"{between}  production:\n", "environments:\n": f"{cases}environments:\n"},
+    )
+    (folder / "cases").mkdir()
+    shutil.copyfile(examples / "cases.yaml", folder / "cases" / f"{CARGO_SHOP}.yaml")
+    policy = folder / "policy.yaml"
+    text = policy.read_text()
+    for old, new in {
+        "    board: cab\n": "    board: cab\n    without_soak: [patch]\n",
+        "\nwaivers:\n": "\nwaivers:\n  defects: { roles: [operations] }\n",
+        "  emergency:\n": "  emergency:\n    environments: [staging] # services without it go through all of theirs\n",
+    }.items():
+        assert text.count(old) == 1, f"{old} is elsewhere in policy.yaml now"
+        text = text.replace(old, new)
+    policy.write_text(text)
 
 
 def add_service(folder: Path, name: str, *, like: str = BIKE_SHOP, hosts: bool = True, **changes: str) -> None:

@@ -24,7 +24,7 @@ from interlock.domain.ledger.chain import release_chain
 from interlock.domain.ledger.kinds import ANSWER_GIVEN
 from interlock.domain.permits.objections import Circumstances, objections
 from interlock.domain.permits.production import Production
-from interlock.domain.records import AssetReport, EnvironmentPassed, RolloutPlan
+from interlock.domain.records import AssetReport, Blob, EnvironmentPassed, RolloutPlan
 from interlock.stages.approvals.sign_offs import AwaitSignOff
 from interlock.stages.environments import path, review
 from interlock.stages.runtime import permits, resources
@@ -289,6 +289,28 @@ def test_a_host_that_was_changed_meanwhile_is_not_what_was_tested(way: Way, tmp_
     link.symlink_to("releases/9.9.9-0123456789ab")
     with pytest.raises(AirflowFailException, match="uat was changed while"):
         way.closed("uat", report, waivers)
+
+
+def test_the_data_of_an_environment_is_prepared_before_its_suites_and_kept(way: Way) -> None:
+    way.describe(uat={"data": {"command": ["sh", "-c", 'echo "filled $BASE_URL"']}})
+    way.begin()
+    way.reviewed("uat")
+    runs = way.left["uat", "run_suites"]
+    assert f"filled http://{way.hosts['uat'][0].address}:".encode() in resources.store().get_bytes(
+        Blob.model_validate(runs["data"])
+    )
+    way.reviewed("staging")
+    assert "data" not in way.left["staging", "run_suites"]
+
+
+def test_an_environment_without_its_data_ends_the_release(way: Way) -> None:
+    way.describe(uat={"data": {"command": ["sh", "-c", "echo no database; exit 3"]}})
+    way.begin()
+    with pytest.raises(
+        AirflowFailException, match=r"prepares the test data, ended with exit code 3[\s\S]*\nno database"
+    ):
+        way.reviewed("uat")
+    assert ("path.suites_run", "uat") not in kinds(way)
 
 
 def test_an_environment_has_the_thresholds_of_its_own(way: Way) -> None:

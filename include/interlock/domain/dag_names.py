@@ -17,11 +17,13 @@ from .errors import CatalogueError
 
 RELEASES, ROLLBACKS, TRAINS = "release_", "rollback_", "train_"
 """How the names of the Dags begin that there are for each service, and for each train."""
-CONFIRM_ACCOUNT, EMERGENCY_STOP, MARK_VERSION = "confirm_account", "emergency_stop", "mark_version"
+ACCEPT_DEFECT, CONFIRM_ACCOUNT, EMERGENCY_STOP = "accept_defect", "confirm_account", "emergency_stop"
+MARK_VERSION = "mark_version"
 OVERRIDE_FREEZE, RECONCILE, RETURN_HOSTS = "override_freeze", "reconcile", "return_hosts"
 OVERTAKE_RELEASES, REVIEW_RELEASE, WITHDRAW_RELEASE = "overtake_releases", "review_release", "withdraw_release"
 WATCHMEN = frozenset(
     {
+        ACCEPT_DEFECT,
         CONFIRM_ACCOUNT,
         EMERGENCY_STOP,
         MARK_VERSION,
@@ -33,7 +35,7 @@ WATCHMEN = frozenset(
         WITHDRAW_RELEASE,
     }
 )
-"""Dags that watch over releases: stop, withdraw, overtake, review them, mark versions, override freezes, and more."""
+"""Dags that watch over releases: stop, withdraw, overtake, review them, mark versions, accept defects, and more."""
 _FILES = {RELEASES: "release.py", ROLLBACKS: "rollback.py", TRAINS: "trains.py"}
 SERVICES = "services"
 """The folder of a bundle with a file for the Dags of each service; without it, one file has the Dags of all."""

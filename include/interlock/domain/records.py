@@ -321,6 +321,9 @@ class SuiteRuns(Record):
         None, description="Suite: where it ran; none: an older release, unknown"
     )
     environment: Later[str] = Field(None, description="Against which environment they ran; none: test")
+    data: Later[Blob] = Field(
+        None, description="What the command that prepares the test data printed; none: the environment has none"
+    )
 
 
 class CaseRuns(Record):
@@ -484,6 +487,8 @@ class EnvironmentPassed(Record):
     waivers: tuple[Waiver, ...] = Field((), exclude_if=not_)
     signed_off: Later[str] = Field(None, description="Who signed it off, in words; none: nobody was asked")
     soaked: Later[Duration] = Field(None, description="For how long the release ran there; none: it was not asked")
+    cases: Later[CaseRuns] = Field(None, description="The test cases that people ran there; as the quality report")
+    defects: tuple[DefectLine, ...] = Field((), exclude_if=not_, description="As the quality report has them")
 
 
 class BackOutPlan(Model):

@@ -686,6 +686,8 @@ def check_environment(pack: Pack, plan: dict[str, Any], step: dict[str, Any], pa
         quality=passed.get("quality"),
         requested_by=plan["requested_by"],
     )
+    for field in ("cases", "defects"):
+        pack.expect(passed.get(field) == report.get(field), f"path.judged of {name}: has other {field} than {PLAN}")
     failures = {(one["suite"], one["expected"]) for one in report.get("failures", ())}
     if not report.get("success") and not failures:
         failures.add(("the review", "as a whole"))

@@ -34,7 +34,9 @@ from interlock.domain.catalogue import WaiverRule
 from interlock.domain.catalogue.cases_file import Case
 from interlock.domain.paths import quality_page
 from interlock.domain.records import (
+    CaseRuns,
     Decision,
+    DefectLine,
     EnvironmentPassed,
     EnvironmentTested,
     SoakReport,
@@ -282,7 +284,7 @@ def test_a_waiver_is_asked_for_with_what_failed() -> None:
 
 
 def test_a_reminder_says_what_is_missing_and_until_when() -> None:
-    given = {"voter": "Ben Adler", "rollout": releases.rollout(), "board": releases.board()}
+    given = {"voter": "Ben Adler", "where": "to", "about": releases.rollout(), "board": releases.board()}
     text = words(question_text("reminder.md.j2", page=Markdown("<https://airflow.example/dags/x>"), **given))
     for part in (
         "Ben Adler, you have not voted yet on the deployment of Bike shop 1.1.0",
@@ -574,6 +576,18 @@ def passed(said: str) -> tuple[EnvironmentPassed, ...]:
             waivers=(known,),
             signed_off=said,
             soaked=timedelta(hours=2),
+            cases=CaseRuns(
+                environment="staging",
+                artifact="a" * 64,
+                rows=releases.blob("rows"),
+                counts={"passed": 2, "failed": 1},
+                unproven=(said,),
+            ),
+            defects=(
+                DefectLine(
+                    id="basket-1", title=said, severity="major", environment="staging", version="1.0.0", state="fixed"
+                ),
+            ),
         ),
     )
 
@@ -583,6 +597,9 @@ def test_a_ballot_says_how_each_environment_was_passed_or_why_it_was_left_out() 
     for part in (
         "left out: the words",
         "passed its gate; ran there for 2 hours; the words; waived by Ben Adler (ben) until 2026-11-24 06:17 UTC",
+        "Had to be run",
+        "basket-1: the words",
+        "this release fixes it",
         f"Quality report of staging, SHA-256: {'2' * 64}",
     ):
         assert part in said, part
@@ -646,6 +663,7 @@ def test_every_template_is_used_by_a_test() -> None:
         "acceptance.md.j2",
         "acknowledgement.md.j2",
         "case.md.j2",
+        "cases.md.j2",
         "cases_waiting.md.j2",
         "changes.md.j2",
         "defects.md.j2",

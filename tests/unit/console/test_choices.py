@@ -19,6 +19,7 @@ from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import (
+    DEFECT_OPENED,
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
     FREEZE_OVERRIDDEN,
@@ -26,8 +27,10 @@ from interlock.domain.ledger.kinds import (
     RELEASE_REVIEWED,
     VERSION_MARKED_BAD,
 )
+from interlock.domain.testing.defects import new_defects
 from interlock.locations import CATALOGUE
 from tests.memory_ledger import MemoryLedger
+from tests.unit.domain.test_test_matrix import result
 
 UNDER_WAY = frozenset(
     {
@@ -41,7 +44,7 @@ UNDER_WAY = frozenset(
 )
 
 
-FIELDS = ("lift", "run", "version", "ref", "departure")
+FIELDS = ("lift", "run", "version", "ref", "departure", "defect")
 
 
 class Airflow:
@@ -115,6 +118,15 @@ def test_a_stop_is_lifted_by_its_scope_or_by_its_id_if_there_are_several(ledger:
     stop(ledger, "e5", "bike-shop")
     ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, {"id": "e5"}, actor="olga", key="lifted")
     assert choices(ledger, "emergency_stop") == {"lift": ["retail", "b2", "c3"]}
+
+
+def test_open_defects_of_all_services_can_be_accepted(ledger: MemoryLedger) -> None:
+    for service, case in (("bike-shop", "basket"), ("till", "receipt")):
+        (defect,) = new_defects(
+            [], [result(case, "failed")], service=service, owner="the team", version="1.0.0", release="r1"
+        )
+        ledger.append(f"defects/{service}", DEFECT_OPENED, defect.to_xcom(), actor="a task", key="opened")
+    assert choices(ledger, "accept_defect") == {"defect": ["basket-1", "receipt-1"]}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ CONTROLLED = [
     RELEASE,
     "rollback_bike_shop",
     "train_weekly",
+    "accept_defect",
     "emergency_stop",
     "mark_version",
     "override_freeze",

@@ -25,6 +25,7 @@ from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import (
     BASELINE_SEEN,
+    DEFECT_OPENED,
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
     FINDING,
@@ -34,11 +35,13 @@ from interlock.domain.ledger.kinds import (
     VERIFICATION_JUDGED,
     VERSION_MARKED_BAD,
 )
+from interlock.domain.testing.defects import new_defects
 from interlock.domain.trains.manifest import CONDUCTOR
 from interlock.stages.runtime import resources
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 from tests.unit.console.conftest import Airflows
+from tests.unit.domain.test_test_matrix import result
 from tests.unit.domain.test_train_manifest import boarded, manifest
 
 CATALOGUE = Path(__file__).parents[3] / "include" / "catalogue"
@@ -660,6 +663,42 @@ def test_who_confirms_their_own_doubted_account_is_left_to_the_auth_manager(
     own = {"conf": {"user": "ben", "reason": "I am ben"}}
     assert ask(behind, "/api/v2/dags/confirm_account/dagRuns", own, user="ben", ledger=reviewable).status_code == 200
     assert len(behind.came) == 1, "it refuses it, and puts the attempt on record"
+
+
+(DEFECT,) = new_defects(
+    [], [result("basket", "failed")], service="bike-shop", owner="the team", version="1.0.0", release="r1"
+)
+ACCEPTANCE = {"service": "bike-shop", "defect": "basket-1", "reason": "Nobody empties it"}
+
+
+@pytest.mark.parametrize(
+    ("user", "changes", "said"),
+    [
+        ("ben", {}, ""),
+        ("cora", {}, "cora (security) may not accept defects of bike-shop as known."),
+        ("ben", {"defect": "menu-1"}, "bike-shop has no open defect menu-1. Open: basket-1."),
+        ("ben", {"days": 60}, "accepted for at most 30 days, not 60 days"),
+        ("ben", {"service": "till"}, "There is no service till"),
+    ],
+)
+def test_a_defect_is_accepted_at_the_form_by_whom_the_policy_names(
+    behind: Behind, tmp_path: Path, user: str, changes: dict[str, Any], said: str
+) -> None:
+    catalogue = Path(shutil.copytree(CATALOGUE, tmp_path / "catalogue"))
+    policy = catalogue / "policy.yaml"
+    policy.write_text(policy.read_text().replace("\nwaivers:\n", "\nwaivers:\n  defects: { roles: [operations] }\n"))
+    ledger = MemoryLedger()
+    ledger.append("defects/bike-shop", DEFECT_OPENED, DEFECT.to_xcom(), actor="a task", key="opened")
+    answer = ask(
+        behind,
+        "/api/v2/dags/accept_defect/dagRuns",
+        {"conf": {**ACCEPTANCE, **changes}},
+        user=user,
+        catalogue=catalogue,
+        ledger=ledger,
+    )
+    assert (answer.status_code == 200) == (not said), answer.text
+    assert said in answer.text
 
 
 OVERRIDE = {"service": "bike-shop", "reason": "It cannot wait"}

@@ -14,6 +14,8 @@ from interlock.domain.testing.defects import (
     accepted_with,
     by_case,
     chain_of_defects,
+    judged_in,
+    limit_of,
     lines_of,
     new_defects,
     open_defects,
@@ -55,10 +57,16 @@ class Book:
     def close(self, name: str) -> None:
         self.put(DEFECT_CLOSED, ClosedDefect(id=name, version="1.2.0", release="r2", artifact="a" * 64))
 
-    def lines(self, *passed: str, release: str = "r2", **stopped_by: Any) -> list[tuple[str, str, bool]]:
-        of = frozenset((case, "test") for case in passed)
-        limits = {"release": release, "target": "production", "stopped_by": stopped_by, "now": NOW}
-        return [(one.id, one.state, bool(one.stops)) for one in lines_of(open_defects(self.entries), of, **limits)]
+    def lines(
+        self, *passed: str, release: str = "r2", failed: tuple[str, ...] = (), **stopped_by: Any
+    ) -> list[tuple[str, str, bool]]:
+        of = {
+            **dict.fromkeys(((case, "test") for case in failed), "failed"),
+            **{(case, "test"): "passed" for case in passed},
+        }
+        limit = limit_of(stopped_by, ("test", "production"))
+        lines = lines_of(open_defects(self.entries), of, release=release, limit=limit, now=NOW)
+        return [(one.id, one.state, bool(one.stops)) for one in lines]
 
 
 def test_a_case_that_fails_again_has_one_defect_until_it_is_closed() -> None:
@@ -116,6 +124,38 @@ def test_the_policy_says_from_which_severity_on_a_defect_stops_a_release_where(
     assert book.lines(**limits) == [("basket-1", "open", stops)]
 
 
+def test_a_case_that_fails_again_because_of_a_known_defect_counts_until_the_acceptance_ends() -> None:
+    book = Book()
+    book.fail("basket", "menu")
+    book.accept("basket-1", hours=1)
+    assert book.lines(failed=("basket", "menu")) == [("basket-1", "accepted", True), ("menu-1", "open", False)]
+    assert book.lines() == [("basket-1", "accepted", False), ("menu-1", "open", False)]
+
+
+def test_a_defect_counts_once_where_it_was_found_or_on_test_if_the_release_does_not_go_there() -> None:
+    found = [result("basket", "failed"), result("menu", "failed").model_copy(update={"environment": "uat"})]
+    book = Book()
+    for defect in new_defects([], found, version="1.1.0", release="r1", **OF):
+        book.put(DEFECT_OPENED, defect)
+    opened = open_defects(book.entries)
+
+    def judged(environment: str, *goes: str) -> list[str]:
+        return [one.defect.id for one in judged_in(environment, goes, opened)]
+
+    assert judged("test", "test", "uat") == ["basket-1"], "what was found in uat can only be proven there"
+    assert judged("uat", "test", "uat") == ["menu-1"]
+    assert judged("test", "test") == ["basket-1", "menu-1"]
+    assert judged("staging", "test", "uat", "staging") == []
+
+
+def test_the_lowest_severity_of_all_environments_that_are_yet_to_come_stops_a_release() -> None:
+    by = {"staging": "critical", "production": "blocker", "uat": "minor"}
+    limit = limit_of(by, ("test", "staging", "production"))
+    assert limit is not None
+    assert limit.reason == "the policy stops releases to staging by open defects from critical on"
+    assert limit_of(by, ("test",)) is None
+
+
 def test_a_defect_stops_again_when_its_acceptance_has_ended() -> None:
     book = Book()
     book.fail("basket")
@@ -130,8 +170,8 @@ def test_who_waives_a_failure_accepts_the_defects_behind_it() -> None:
     book = Book()
     book.fail("basket")
     book.fail("menu", release="r2")
-    limits = {"target": "production", "stopped_by": {"production": "major"}, "now": NOW}
-    lines = lines_of(open_defects(book.entries), frozenset(), release="r2", **limits)
+    limit = limit_of({"production": "major"}, ["production"])
+    lines = lines_of(open_defects(book.entries), {}, release="r2", limit=limit, now=NOW)
     stopped = releases.failure().model_copy(update={"suite": "defects", "expected": "no open defect stops the release"})
     failed = stopped.model_copy(update={"suite": "cases", "expected": "no test case failed"})
     not_run = stopped.model_copy(update={"suite": "cases", "expected": "each test case was run"})

@@ -10,7 +10,8 @@ import pytest
 from interlock.domain.board.decision import count_votes
 from interlock.domain.board.voting import sign_off_rule
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import ChangeType, Policy, Service
+from interlock.domain.catalogue import ChangeType, Policy, Service, Tightening
+from interlock.domain.catalogue.environment_path import later_on_path
 from interlock.domain.change.environments import (
     Stop,
     refusals_of_environment,
@@ -22,7 +23,9 @@ from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.permits.objections import FoundOnPath
 from interlock.domain.records import (
+    CaseRuns,
     Decision,
+    DefectLine,
     EnvironmentPassed,
     EnvironmentTested,
     QualityReport,
@@ -30,6 +33,7 @@ from interlock.domain.records import (
     RolloutPlan,
     SoakReport,
 )
+from tests.factories import releases
 from tests.unit.domain.samples import FLOWS, book, policy, service, vote
 from tests.unit.domain.test_catalogue_models import SIGN_OFF, environments, suites
 from tests.unit.domain.test_permit import FAILURE, NOW, OTHER, planned, report, said, waiver
@@ -87,6 +91,27 @@ def test_the_policy_lets_a_step_skip_the_soak_and_an_unknown_step_soaks() -> Non
         TWO_HOURS,
         TWO_HOURS,
     ]
+
+
+def test_lower_levels_make_the_path_longer_again_and_never_shorter() -> None:
+    def stops_for(rules: Policy, **asked: list[str]) -> dict[str, tuple[bool, timedelta | None]]:
+        asking = shop().model_copy(update={"policy": Tightening.model_validate({"change_types": {"normal": asked}})})
+        found = stops_of(rules, asking, change_type=ChangeType.NORMAL, step="patch")
+        return {one.environment: (bool(one.left_out), one.soak) for one in found}
+
+    shorter = flows("normal", environments=["staging"], without_soak=["patch", "same"])
+    assert stops_for(shorter) == {"integration": (True, None), "uat": (True, None), "staging": (False, None)}
+    assert stops_for(shorter, environments=["uat"], without_soak=["same"]) == {
+        "integration": (True, None),
+        "uat": (False, None),
+        "staging": (False, TWO_HOURS),
+    }
+    for asked in ({"without_soak": ["minor"]}, {"without_soak": ["patch", "minor"]}):
+        with pytest.raises(PolicyViolation, match="allowed is some of patch, same"):
+            stops_for(shorter, **asked)
+    for asked in ({"without_soak": ["patch"]}, {"environments": ["staging"]}):
+        with pytest.raises(PolicyViolation, match="the level above makes the path of no release shorter"):
+            stops_for(policy(), **asked)
 
 
 def test_a_rehearsal_goes_to_test_and_nowhere_else() -> None:
@@ -171,6 +196,7 @@ def came_to(plan: RolloutPlan, **changes: Any) -> EnvironmentTested:
     return EnvironmentTested(**{**fields, **changes})
 
 
+CASES = CaseRuns(environment="uat", artifact="a" * 64, rows=releases.blob("rows"), counts={"passed": 1})
 TESTED = came_to(planned())
 PASSED = EnvironmentPassed(environment="uat", tested=TESTED.digest, quality=TESTED.quality)
 PLAN = planned(environments=(PASSED,))
@@ -228,6 +254,7 @@ def test_a_rollback_and_a_rehearsal_are_not_held_to_the_path() -> None:
         ({"quality": None}, "the quality report that the plan names is not the one in the ledger"),
         ({"quality": report()}, "the quality report that the plan names is not the one in the ledger"),
         ({"quality": of_uat(FAILURE)}, "the quality report that the plan names is not the one in the ledger"),
+        ({"quality": of_uat().model_copy(update={"cases": CASES})}, "is not the one in the ledger"),
         ({"tested": None}, "what its tests came to is not in the ledger as the plan names it"),
         ({"tested": came_to(planned(), version="9.9.9")}, "what its tests came to is not in the ledger"),
         ({"soak": timedelta(hours=3)}, "the release did not run there for 3 hours, as the service's file asks."),
@@ -249,6 +276,36 @@ def test_an_environment_was_tested_with_the_bytes_and_judged_by_the_report_of_th
     other = came_to(planned(), **changes)
     plan, there = plan_of(other, quality=TESTED.quality)
     assert "it was tested with other bytes, or judged by another report, than the plan names." in against(plan, **there)
+
+
+def test_the_plan_shows_the_cases_and_the_defects_that_the_report_of_the_environment_has() -> None:
+    ended = NOW - timedelta(hours=1)
+    line = DefectLine(
+        id="basket-1",
+        title="Basket",
+        severity="major",
+        environment="uat",
+        version="1.0.0",
+        state="accepted",
+        until=ended,
+        stops="the policy stops releases to production by open defects from major on",
+    )
+    quality = of_uat().model_copy(update={"cases": CASES, "defects": (line,)})
+    test = came_to(planned(), quality=sha256_of(quality))
+    plan, circumstances = plan_of(test, cases=CASES, defects=(line,))
+    assert against(plan, quality=quality, **circumstances).startswith("The defect basket-1 was accepted as known until")
+    for other in ({"cases": None}, {"defects": ()}):
+        plan, circumstances = plan_of(test, **{"cases": CASES, "defects": (line,), **other})
+        words = against(plan, quality=quality, **circumstances)
+        assert "uat: what the plan says of its test cases and defects is not what the quality report has." in words
+
+
+def test_later_environments_are_those_that_a_release_reaches_only_after_this_one() -> None:
+    def later(name: str) -> tuple[str, ...]:
+        return later_on_path(shop().environments, name)
+
+    assert set(later("test")) == {"integration", "uat", "staging"}
+    assert (later("uat"), later("integration"), later("staging")) == (("staging",), ("staging",), ())
 
 
 def test_an_environment_without_a_soak_on_record_did_not_soak() -> None:

@@ -17,6 +17,7 @@ from interlock.domain.outcome.marks import MarkRequest
 from interlock.domain.outcome.review import ReviewRequest
 from interlock.domain.outcome.rollback import RollbackRequest
 from interlock.domain.permits.withdrawal import WithdrawalRequest
+from interlock.domain.testing.known_defects import AcceptanceRequest
 from interlock.domain.trains.departures import TrainRequest
 from interlock.domain.trigger_form import Form, environment_choices, fields_of, read_form
 
@@ -27,6 +28,7 @@ FORMS: dict[type[Form], dict[str, Any]] = {
     OverrideRequest: {"service": "shop", "reason": WORDS},
     StopRequest: {"reason": WORDS},
     MarkRequest: {"service": "shop", "version": "1.4.0", "reason": WORDS},
+    AcceptanceRequest: {"service": "shop", "defect": "basket-total-1", "reason": WORDS},
     ReviewRequest: {"service": "shop", "run": "1", "went_well": WORDS, "to_change": WORDS, "participants": "ben"},
     RollbackRequest: {"reason": WORDS},
     WithdrawalRequest: {"service": "shop", "reason": WORDS},

@@ -21,8 +21,10 @@ from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
     CASE_TESTED,
     DEFECT_OPENED,
+    PATH_DEPLOYED,
     PLAN_MADE,
     POLICY_RESOLVED,
+    QUESTION_WORDED,
     TEST_DEPLOYED,
     TEST_PLANNED,
 )
@@ -36,7 +38,7 @@ from interlock.stages.runtime import resources
 from interlock.stages.testing import cases
 from tests.airflow_server import AirflowServer
 from tests.factories import releases
-from tests.git_project import git_project
+from tests.git_project import GitProject, git_project
 from tests.mailbox import Mailbox
 from tests.running_task import RunningTask
 from tests.unit.domain.test_test_matrix import result
@@ -255,6 +257,61 @@ def test_a_case_with_an_open_defect_must_be_run_again(running: RunningTask, proj
     running.knows(DEFECT_OPENED, opened[0])
     _, planned_ = planned(running, plan_of(project))
     assert planned_["repairs"].because == ("the defect repairs-1 is open",)
+
+
+UAT = {
+    "after": ["test"],
+    "hosts": {"Service": "bike-shop", "Environment": "uat"},
+    "count": 1,
+    "ssh": "interlock_test_hosts",
+    "deploy_root": "srv/bike-shop",
+}
+
+
+@pytest.fixture
+def on_path(project: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The bike shop with an environment between test and production, where the case of the basket is run."""
+    path = tmp_path / "catalogue" / "services" / "bike-shop.yaml"
+    data = yaml.safe_load(path.read_text())
+    data["environments"]["uat"] = UAT
+    data["cases"]["testers"]["uat-tester"] = ["audrey"]
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    severe = "    role: shop-tester\n    severity"
+    assert severe in CASES
+    made = GitProject(tmp_path / "shop", count=4)
+    text = CASES.replace(severe, "    environment: uat\n    role: uat-tester\n    severity")
+    return {**project, "1.1.0": made.commit({"qa/cases.yaml": text})}
+
+
+@pytest.mark.usefixtures("_state")
+def test_each_environment_before_production_asks_its_own_cases(
+    running: RunningTask, on_path: dict[str, str], airflow: AirflowServer, mailbox: Mailbox
+) -> None:
+    plan, in_force = plan_of(on_path, tickets=("SHOP-41", "SHOP-99")), in_force_of()
+    on_test, _ = planned(running, plan)
+    assert on_test.unproven == ("SHOP-99",), "a case of uat proves the other"
+    uat = TestPlan.from_xcom(cases.plan_cases.function("bike-shop", "uat", in_force, plan, ARTIFACT))
+    deployment = releases.deployment().model_copy(update={"environment": "uat"})
+    running.knows(PATH_DEPLOYED, deployment)
+    (asked,) = cases.prepare_cases.function("bike-shop", plan, uat, deployment)
+    assert asked["subject"] == "The basket adds up (basket-total): Bike shop 1.1.0 in uat"
+    (worded,) = [payload for kind, payload in running.recorded if kind == QUESTION_WORDED]
+    assert worded["task_id"] == "quality.uat.run_case"
+    about = {key: asked[key] for key in ("subject", "body", "assigned_users")}
+    airflow.answer(airflow.ask("quality.uat.run_case", "sam", **about), "audrey", "Failed", "It says 0")
+    results = CaseRuns.from_xcom(cases.record_cases.function("bike-shop", in_force, plan, uat))
+    assert (results.environment, results.counts) == ("uat", {"failed": 1})
+    (defect,) = [payload for kind, payload in running.recorded if kind == DEFECT_OPENED]
+    assert (defect["id"], defect["environment"]) == ("basket-total-1", "uat")
+    assert mailbox.messages[-1][1]["Subject"] == "Bike shop 1.1.0: 1 test case failed in uat"
+
+
+def test_who_may_run_the_cases_of_later_environments_is_known_before_the_first(
+    running: RunningTask, on_path: dict[str, str]
+) -> None:
+    plan = plan_of(on_path, requested_by="audrey")
+    with pytest.raises(AirflowFailException, match="Nobody may run the test case basket-total"):
+        planned(running, plan)
 
 
 def test_results_of_another_plan_are_refused(running: RunningTask, project: dict[str, str]) -> None:

@@ -10,9 +10,11 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.catalogue import BoardBook
-from interlock.domain.records import RolloutPlan
+from interlock.domain.catalogue.service_file import SignOff
+from interlock.domain.records import EnvironmentTested, RolloutPlan
 from interlock.stages.approvals import reminders
 from interlock.stages.approvals.people import question
+from interlock.stages.approvals.sign_offs import AwaitSignOff
 from interlock.stages.release import rollout as stage
 from interlock.stages.runtime import resources
 from tests.airflow_server import RUN, AirflowServer
@@ -108,6 +110,43 @@ def test_what_was_not_sent_is_tried_again_and_holds_nobody_up(
     resources.ledger().knows("rollout.frozen", plan)  # type: ignore[attr-defined]  # it is a RunningTask
     task = stage.AwaitBoard(task_id="await_board", service=plan.service, rollout=plan.to_xcom(), ballots=[{}] * 3)
     assert task.execute({})["approved"]
+
+
+def test_who_has_not_signed_an_environment_off_is_reminded_too(
+    airflow: AirflowServer, mailbox: Mailbox, running: RunningTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = resources.catalogue_of("bike-shop")
+    usual = catalogue.service.environments["test"]
+    sign_off = SignOff(title="Testers", people=("fay", "sam"), quorum=2, within=timedelta(hours=4))
+    between = usual.model_copy(update={"after": ("test",), "sign_off": sign_off})
+    environments = {**catalogue.service.environments, "staging": between}
+    service = catalogue.service.model_copy(update={"environments": environments})
+    monkeypatch.setattr(resources, "catalogue_of", lambda _: catalogue._replace(service=service))
+    tested = EnvironmentTested(
+        environment="staging",
+        service="bike-shop",
+        version="1.1.0",
+        release="r",
+        bundle="a" * 64,
+        quality="2" * 64,
+        requested_by="rita",
+        decide_by=datetime.now(UTC) + timedelta(minutes=59),  # a quarter of the time is an hour
+    )
+    running.knows("path.tested", tested)
+    text = str(question("Sign it off?", "It runs.", tested.digest, [])["body"])
+    asks = "quality.staging.sign_off"
+    ballots = [airflow.ask(asks, user, body=text, map_index=number) for number, user in enumerate(("fay", "sam"))]
+    airflow.answer(ballots[0], "fay", "Approve")
+    about = {"service": "bike-shop", "environment": "staging", "tested": tested.to_xcom(), "ballots": [{}] * 2}
+    task = AwaitSignOff(task_id="await_sign_off", **about)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({})
+    assert deferred.value.trigger.until == tested.decide_by
+    assert mailbox.to == ["sam"]
+    assert mailbox.messages[0][1]["Subject"] == "Reminder to vote: Bike shop 1.1.0 in staging"
+    assert "you have not voted yet on the sign-off of" in mailbox.words(0)
+    (told,) = [payload for kind, payload in running.recorded if kind == "board.reminded"]
+    assert told == {"user": "sam", "digest": tested.digest, "ballot": 1}
 
 
 def test_without_a_mail_server_the_board_decides_all_the_same(

@@ -14,12 +14,13 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.adapters.quality.reports import is_junit, junit_rows
 from interlock.adapters.source.git import commit_epoch
-from interlock.domain.catalogue import Build, Suite
+from interlock.domain.catalogue import Build, Suite, TestData
 from interlock.domain.errors import BuildFailed, QualityRejected
 from interlock.domain.hosts.appspec import APPSPEC, OTHER_NAME, parse_appspec
 from interlock.domain.records import BuildEnvironment
@@ -29,7 +30,7 @@ from .isolation import sandbox
 from .sandboxes import DEFAULT, Confines, Sandbox
 from .tools import tool_version
 
-__all__ = ["BuildResult", "SuiteRun", "build", "run_suite", "tool_version"]
+__all__ = ["BuildResult", "SuiteRun", "build", "prepare_data", "run_suite", "tool_version"]
 
 log = logging.getLogger(__name__)
 _LOG_CAP = 8 * 1024 * 1024
@@ -118,15 +119,38 @@ def run_suite(
     :param confines: what the suite is held to, and what it may use.
     """
     before = _state(checkout, suite.junit)
-    more = _same_each_time(str(commit_epoch(checkout))) | {"BASE_URL": base_url}
-    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as box:
-        work = _Work(box, suite.time_limit.total_seconds(), error=QualityRejected)
+    with _against(checkout, suite, base_url, environ, confines) as (work, surroundings):
         code = work.run("suite", suite.command)
     junit = _fresh(checkout, suite.junit, before)
     _judge_tests(work, suite.command, code, junit)
     if not junit:
         raise work.failure(f"{shlex.join(suite.command)} did not create a report at {', '.join(suite.junit)}")
-    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=box.surroundings)
+    return SuiteRun(junit=junit, log=work.log, exit_code=code, seconds=work.seconds, surroundings=surroundings)
+
+
+def prepare_data(
+    checkout: Path, data: TestData, *, base_url: str, environ: Mapping[str, str], confines: Confines = DEFAULT
+) -> bytes:
+    """Run the command that prepares the data of an environment, as a suite is run; return what it printed.
+
+    The parameters are those of :func:`run_suite`.
+
+    :raises QualityRejected: it ended with an error, or took too long.
+    """
+    with _against(checkout, data, base_url, environ, confines) as (work, _):
+        if code := work.run("command", data.command):
+            raise work.failure(f"{shlex.join(data.command)}, which prepares the test data, ended with exit code {code}")
+    return work.log
+
+
+@contextmanager
+def _against(
+    checkout: Path, spec: Suite | TestData, base_url: str, environ: Mapping[str, str], confines: Confines
+) -> Iterator[tuple[_Work, BuildEnvironment]]:
+    """Yield what runs commands of the service in a sandbox that reaches a host, and how isolated it is."""
+    more = _same_each_time(str(commit_epoch(checkout))) | {"BASE_URL": base_url}
+    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as box:
+        yield _Work(box, spec.time_limit.total_seconds(), error=QualityRejected), box.surroundings
 
 
 class _Work:

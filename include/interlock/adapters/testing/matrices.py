@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from interlock.adapters.artifacts.store import ArtifactStore
-from interlock.domain.board.questions import ASK_TESTERS
+from interlock.domain.board.questions import ask_testers
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_TESTED, CASES_RUN, PLAN_MADE, TEST_PLANNED
 from interlock.domain.ledger.reading import last_in
@@ -43,12 +43,12 @@ def _not_yet_recorded(
     """
     closed = {str(one.payload["environment"]) for one in entries if one.kind == CASES_RUN}
     for environment, plan in plans.items():
-        if environment in closed or environment not in ASKING_IN:
+        if environment in closed:
             continue
         asked = [one for one in planned[environment] if one.demanded]
         for entry in entries:
             given = entry.payload
-            if entry.kind == ANSWER_GIVEN and given.get("task_id") == ASKING_IN[environment]:
+            if entry.kind == ANSWER_GIVEN and given.get("task_id") == ask_testers(environment):
                 index = int(given["map_index"])
                 vote = Vote(
                     user=given["user"],
@@ -60,7 +60,3 @@ def _not_yet_recorded(
                 )
                 if 0 <= index < len(asked) and (result := result_of(plan, asked[index], [vote])):
                     yield result
-
-
-ASKING_IN = {"test": ASK_TESTERS}
-"""Environment: the task that asks its testers."""

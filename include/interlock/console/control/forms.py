@@ -26,7 +26,9 @@ from interlock.domain.calendars.stops import STOPS, refuse_stopped_release, stop
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.change.policy import flows_of
 from interlock.domain.change.request import parse_request, refuse_wrong_artifact
+from interlock.domain.change.tightening import resolved
 from interlock.domain.dag_names import (
+    ACCEPT_DEFECT,
     CONFIRM_ACCOUNT,
     EMERGENCY_STOP,
     MARK_VERSION,
@@ -36,11 +38,20 @@ from interlock.domain.dag_names import (
     ROLLBACKS,
 )
 from interlock.domain.errors import PolicyViolation, ReleaseError, RequestRefused
-from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import BASELINE_SEEN, FINDING, FREEZE_OVERRIDDEN, RELEASE_ENDED
+from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.ledger.kinds import (
+    BASELINE_SEEN,
+    DEFECT_OPENED,
+    FINDING,
+    FREEZE_OVERRIDDEN,
+    RELEASE_ENDED,
+    family,
+)
 from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked
 from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
 from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
+from interlock.domain.testing.defects import chain_of_defects, open_defects
+from interlock.domain.testing.known_defects import accepted, parse_acceptance
 from interlock.domain.trigger_form import read_form
 
 from .break_glass import OpenLedger
@@ -160,12 +171,29 @@ def _of_an_override(dag_id: str, form: Form, asking: Asking) -> None:
         answer = may_change(known, service, request.environment, now, overridden=lifted)
         if not answer.open and answer.by is None:
             return  # here they cannot be read; the machine of the task may have them
-        runs = asking.knows.runs_under_way()
-        own = {
-            one.requested_by for one in releases_under_way(ledger, request.service, lambda *run: "/".join(run) in runs)
-        }
-        requester = asking.user if asking.user in own else ""
+        requester = asking.user if asking.user in _requesters(request.service, ledger, asking) else ""
         override(answer, person, reason=request.reason, lasts=request.lasts, requester=requester, now=now)
+
+
+def _requesters(service: str, ledger: Chains, asking: Asking) -> set[str]:
+    """Return who requested the releases of a service that are under way."""
+    runs = asking.knows.runs_under_way()
+    return {one.requested_by for one in releases_under_way(ledger, service, lambda *run: "/".join(run) in runs)}
+
+
+def _of_an_acceptance(dag_id: str, form: Form, asking: Asking) -> None:
+    request = parse_acceptance(form, environments_of(asking.folder))
+    with _as_far_as_known(), asking.open_ledger() as ledger:
+        catalogue = load_service(asking.folder, request.service)
+        accepted(
+            request,
+            open_defects(ledger.entries(chain_of_defects(request.service), kind=family(DEFECT_OPENED))),
+            resolved(catalogue.policy, catalogue.services[request.service]).waivers.get("defects"),
+            catalogue.board,
+            asking.user,
+            requesters=_requesters(request.service, ledger, asking),
+            now=datetime.now(UTC),
+        )
 
 
 def _of_a_review(dag_id: str, form: Form, asking: Asking) -> None:
@@ -186,6 +214,7 @@ def _of_a_confirmation(dag_id: str, form: Form, asking: Asking) -> None:
 _FORMS: dict[str, Callable[[str, Form, Asking], None]] = {
     RELEASES: _of_a_release,
     ROLLBACKS: _of_a_rollback,
+    ACCEPT_DEFECT: _of_an_acceptance,
     CONFIRM_ACCOUNT: _of_a_confirmation,
     EMERGENCY_STOP: _of_a_stop,
     MARK_VERSION: _of_a_mark,

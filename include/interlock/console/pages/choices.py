@@ -25,6 +25,7 @@ from interlock.console.control.rules import service_of
 from interlock.domain.calendars.stops import STOPS, all_in_force
 from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.dag_names import (
+    ACCEPT_DEFECT,
     EMERGENCY_STOP,
     MARK_VERSION,
     RELEASES,
@@ -34,9 +35,10 @@ from interlock.domain.dag_names import (
     WITHDRAW_RELEASE,
 )
 from interlock.domain.ledger.chain import INSTALLATION, Book, Entry
-from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REVIEWED
+from interlock.domain.ledger.kinds import DEFECT_OPENED, RELEASE_ENDED, RELEASE_REVIEWED, family
 from interlock.domain.outcome.marks import MARKS
 from interlock.domain.outcome.rollback import earlier_versions
+from interlock.domain.testing.defects import chain_of_defects, open_defects
 from interlock.locations import catalogue_folder
 
 from .in_force import look
@@ -115,7 +117,13 @@ class FormChoices:
 
 def has_choices(dag_id: str) -> bool:
     """Tell whether the form of a Dag offers or says something from the ledger."""
-    return dag_id in (EMERGENCY_STOP, MARK_VERSION, REVIEW_RELEASE, WITHDRAW_RELEASE) or dag_id.startswith(HELD)
+    return dag_id in (
+        ACCEPT_DEFECT,
+        EMERGENCY_STOP,
+        MARK_VERSION,
+        REVIEW_RELEASE,
+        WITHDRAW_RELEASE,
+    ) or dag_id.startswith(HELD)
 
 
 def holding_back(dag_id: str, folder: Path, ledger: Book) -> list[str]:
@@ -134,6 +142,10 @@ def choices_of(dag_id: str, ledger: Book, runs: Runs) -> tuple[str, list[str]]:
         return "lift", _stops(ledger.entries(INSTALLATION, kind=STOPS))
     if dag_id == WITHDRAW_RELEASE:
         return "run", _by_run_id(run for run in runs() if run.startswith((RELEASES, ROLLBACKS)))
+    if dag_id == ACCEPT_DEFECT:
+        chains = ledger.chains(chain_of_defects(""))
+        opened = [one for chain in chains for one in open_defects(ledger.entries(chain, kind=family(DEFECT_OPENED)))]
+        return "defect", [*dict.fromkeys(one.defect.id for one in opened)]
     if dag_id.startswith((RELEASES, TRAINS)):
         return ("departure" if dag_id.startswith(TRAINS) else "ref"), []
     ended = ledger.entries(INSTALLATION, kind=RELEASE_ENDED)

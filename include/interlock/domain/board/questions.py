@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from interlock.domain.catalogue import MAX_WAVES
+from interlock.domain.catalogue.environment_path import FIRST
 from interlock.domain.catalogue.runbook_file import MAX_STEPS
 
 
@@ -32,6 +33,7 @@ ASK_ROLLBACK = "planning.choose_release"
 ASK_MANAGEMENT = "planning.approve_plan"
 ASK_TESTERS = "quality.run_case"
 ASK_WAIVERS = "quality.waive_expectation"
+ASK_PATH_TESTERS = "quality.{environment}.run_case"
 ASK_PATH_WAIVERS = "quality.{environment}.waive_expectation"
 ASK_SIGN_OFF = "quality.{environment}.sign_off"
 ASK_APPROVERS = "acceptance.ask_approver"
@@ -47,6 +49,9 @@ TABLE = (
     AskingTask(ASK_ROLLBACK, "To which release shall the environment go back?", "the requester of the rollback"),
     AskingTask(ASK_MANAGEMENT, "Is this plan approved?", "senior management"),
     AskingTask(ASK_TESTERS, "Did this test case pass?", "the testers that the service names for the role of the case"),
+    AskingTask(
+        ASK_PATH_TESTERS, "Did this test case pass?", "the testers that the service names for the role of the case"
+    ),
     AskingTask(ASK_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
     AskingTask(ASK_PATH_WAIVERS, "Is this failed expectation waived?", "the roles that the policy names for the suite"),
     AskingTask(ASK_SIGN_OFF, "Is this environment signed off?", "the people under sign_off of the environment"),
@@ -69,6 +74,11 @@ def ask_wave(number: int) -> str:
 def of_environment(task: str, environment: str) -> str:
     """Return the task of an environment between test and production, such as of :data:`ASK_SIGN_OFF`."""
     return task.format(environment=environment)
+
+
+def ask_testers(environment: str) -> str:
+    """Return the task that asks the testers of an environment."""
+    return ASK_TESTERS if environment == FIRST else of_environment(ASK_PATH_TESTERS, environment)
 
 
 _NUMBERED = {ASK_WAVE: MAX_WAVES, ASK_STEP: MAX_STEPS, ASK_WAY_BACK: MAX_STEPS}

@@ -63,6 +63,7 @@ from .service_file import (
     SmokeCheck,
     Source,
     Suite,
+    TestData,
     Training,
     Wave,
 )
@@ -155,6 +156,7 @@ __all__ = [
     "Suite",
     "TagName",
     "TagValue",
+    "TestData",
     "Thresholds",
     "Tightening",
     "TimeLimits",

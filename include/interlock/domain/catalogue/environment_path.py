@@ -26,6 +26,15 @@ def sorted_path(environments: Mapping[str, Environment]) -> tuple[str, ...]:
     return tuple(name for name in TopologicalSorter(between).static_order() if name in between)
 
 
+def later_on_path(environments: Mapping[str, Environment], name: str) -> tuple[str, ...]:
+    """Return the environments before production that a release reaches only when it has passed this one."""
+    later: list[str] = []
+    for one in sorted_path(environments):
+        if name == FIRST or {name, *later} & {*environments[one].after}:
+            later.append(one)
+    return tuple(later)
+
+
 def refuse_wrong_path(environments: Mapping[str, Environment], suites: Collection[str]) -> None:
     """Raise a ValueError unless every environment is proven between test and production.
 
@@ -39,6 +48,8 @@ def refuse_wrong_path(environments: Mapping[str, Environment], suites: Collectio
                 else "it comes last, after every other environment"
             )
             raise ValueError(f"environments: {name} cannot have {', '.join(named)}: {why}")
+    if PRODUCTION in environments and environments[PRODUCTION].data:
+        raise ValueError("environments: production cannot have data: only environments before it get test data")
     for name, environment in environments.items():
         if name not in ENDS:
             _refuse_wrong_step(name, environment, environments, suites)

@@ -166,6 +166,12 @@ class FlowTightening(Model):
     overtakes: ChangeTypes | None = Field(
         None, description="A subset of the change types of the level above; empty: none"
     )
+    environments: Annotated[tuple[Identifier, ...], AfterValidator(each_once)] | None = Field(
+        None, description="Environments in addition to those of the level above, if that names any"
+    )
+    without_soak: Annotated[tuple[VersionStep, ...], AfterValidator(each_once)] | None = Field(
+        None, description="A subset of the version steps of the level above; empty: none"
+    )
 
 
 Tier = Literal["1", "2", "3", "4"]

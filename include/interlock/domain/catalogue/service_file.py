@@ -100,6 +100,16 @@ class Suite(Model):
     time_limit: Duration = timedelta(minutes=10)
 
 
+class TestData(Model):
+    """The command that prepares the data of an environment before its suites run; BASE_URL names the host."""
+
+    __test__ = False  # pytest is not to take it for tests
+
+    command: tuple[Argument, ...] = Field(min_length=1)
+    registries: Registries = Field((), description="Registries that the command can access in addition to the host")
+    time_limit: Duration = timedelta(minutes=10)
+
+
 class Load(Model):
     """A short synthetic load: the same before, on test and after."""
 
@@ -303,6 +313,9 @@ class Environment(Model):
     )
     suites: Later[Annotated[tuple[Identifier, ...], Field(min_length=1), AfterValidator(each_once)]] = Field(
         None, description="With after: the suites that run here; default: all"
+    )
+    data: Later[TestData] = Field(
+        None, description="Before production: the command that prepares the test data, before the suites run"
     )
     load: Later[Load] = Field(None, description="With after: the load here; default: the load of the service")
     thresholds: dict[str, FiniteFloat | int | list[str]] = Field(

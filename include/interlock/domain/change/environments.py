@@ -12,13 +12,14 @@ from interlock.domain.catalogue import (
     Flow,
     Policy,
     Service,
+    ServiceCatalogue,
     SignOff,
     Thresholds,
     Tightening,
     VersionStep,
 )
 from interlock.domain.catalogue.environment_path import FIRST
-from interlock.domain.records import PathStep
+from interlock.domain.records import PathStep, ReleasePlan
 
 from .policy import flows_of
 from .tightening import ENTERPRISE, Refusal, levels, place_of_service, resolved_by, tighten
@@ -71,6 +72,22 @@ def stops_of(
         )
         for one in steps
     )
+
+
+def stops_on(catalogue: ServiceCatalogue, plan: ReleasePlan) -> tuple[Stop, ...]:
+    """Return the environments between test and production, for a planned release."""
+    return stops_of(
+        catalogue.policy,
+        catalogue.service,
+        change_type=plan.change_type,
+        step=plan.bump,
+        rehearsal=plan.rehearsal,
+    )
+
+
+def goes_through(catalogue: ServiceCatalogue, plan: ReleasePlan) -> tuple[str, ...]:
+    """Return the environments before production to which a planned release goes."""
+    return (FIRST, *(stop.environment for stop in stops_on(catalogue, plan) if not stop.left_out))
 
 
 def left_out(flow: Flow, change_type: ChangeType, environment: str, path: Iterable[str]) -> str:

@@ -203,7 +203,11 @@ _FLOW_WAYS = {
     "exclude_authors": _SWITCH_ON,
     "review_within": _SHORTEN,
     "overtakes": _SHRINK,
+    "environments": _ADD,
+    "without_soak": _SHRINK,
 }
+_UNLESS_EMPTY = ("environments", "without_soak")
+"""Values of a flow that make the path of a release shorter: without one, no level has anything to tighten."""
 _DEMAND_WAYS = {"coverage": _ADD, "unknown_components": _REFUSE, "claims": _ADD}
 _DURATION = TypeAdapter(timedelta)
 
@@ -262,8 +266,8 @@ def _values_of(policy: Policy, tier: int) -> Iterator[tuple[Path, Any]]:
         for key, value in getattr(policy, name):
             yield (name, key), value
     for kind, flow in policy.change_types.items():
-        # What only the enterprise says, and here does not, is no value: policies without it stay as they were.
-        said = ((key, value) for key, value in flow if key in _FLOW_WAYS or value)
+        # Policies that shorten no path stay as they were before some could.
+        said = ((key, value) for key, value in flow if key not in _UNLESS_EMPTY or value)
         yield from ((("change_types", kind.value, key), value) for key, value in said)
     for suite, rule in policy.waivers.items():
         yield from ((("waivers", suite, key), value) for key, value in rule)
@@ -284,6 +288,8 @@ def _values_of_level(level: Tightening) -> Iterator[tuple[Path, Any]]:
 
 def _read_value(path: Path, found: Any, values: Mapping[Path, Any]) -> tuple[Any, str]:
     """Return a value as the enterprise's has it, or what it should have been."""
+    if path not in values and path[-1] in _UNLESS_EMPTY:
+        return None, "no value: the level above makes the path of no release shorter"
     if path not in values:
         known = sorted({known[1] for known in values if known[0] == path[0]}) if path[0] == "waivers" else _THRESHOLDS
         return None, f"one of {', '.join(known)}" if known else f"no value: {ENTERPRISE} allows no waivers"

@@ -258,7 +258,7 @@ TEST_PLANNED = _kind(
     "Test cases planned",
     "The test cases that people must run in an environment on this artifact, and why.",
     record="testing.planning:TestPlan",
-    tasks=("quality.plan_cases",),
+    tasks=("quality.plan_cases", "quality.{environment}.plan_cases"),
     several=True,
 )
 CASE_TESTED = _kind(
@@ -273,7 +273,7 @@ CASES_RUN = _kind(
     "Test cases closed",
     "How many of the test cases of an environment have which result, and how many were not run.",
     record="records:CaseRuns",
-    tasks=("quality.record_cases",),
+    tasks=("quality.record_cases", "quality.{environment}.record_cases"),
     several=True,
 )
 DEFECT_OPENED = _kind(

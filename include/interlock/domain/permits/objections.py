@@ -193,7 +193,7 @@ def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
             next_step=again,
         )
         return
-    for line in found.quality.defects or ():
+    for line in (*(found.quality.defects or ()), *(line for one in plan.environments or () for line in one.defects)):
         if line.state == "accepted" and line.stops and line.until is not None and line.until <= now:
             yield Objection(
                 what=f"The defect {line.id} was accepted as known until {utc_text(line.until)}: {line.stops}.",
@@ -265,6 +265,8 @@ def _unreviewed(named: EnvironmentPassed, found: FoundOnPath, now: datetime) -> 
     quality = found.quality
     if quality is None or sha256_of(quality) != named.quality or quality.environment != named.environment:
         yield "the quality report that the plan names is not the one in the ledger."
+    elif (quality.cases, quality.defects or ()) != (named.cases, named.defects):
+        yield "what the plan says of its test cases and defects is not what the quality report has."
     elif names := _failed(quality, [one for one in found.waivers if one in named.waivers], now):
         yield f"the quality review failed without a waiver in force: {names}."
 

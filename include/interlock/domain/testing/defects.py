@@ -7,7 +7,7 @@ failure accept it as known, until the waiver ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue.cases_file import SEVERITIES, Severity
+from interlock.domain.catalogue.environment_path import FIRST
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import DEFECT_ACCEPTED, DEFECT_CLOSED, DEFECT_OPENED
 from interlock.domain.records import DefectLine, FailedExpectation, Record
@@ -57,7 +58,9 @@ class AcceptedDefect(Record):
     by: str
     reason: str
     until: AwareDatetime
-    release: str = Field(description="The chain of the release whose failure was waived")
+    release: str = Field(
+        "", description="The chain of the release whose failure was waived; empty: it was not asked for"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,19 @@ class OpenDefect:
 
     defect: Defect
     accepted: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The severity from which on open defects stop a release to an environment."""
+
+    severity: Severity
+    environment: str
+
+    @property
+    def reason(self) -> str:
+        """Why such a defect stops the release."""
+        return f"the policy stops releases to {self.environment} by open defects from {self.severity} on"
 
 
 def chain_of_defects(service: str) -> str:
@@ -143,34 +159,49 @@ def new_defects(
 
 def lines_of(
     defects: Iterable[OpenDefect],
-    passed: frozenset[tuple[str, str]],
+    results: Mapping[tuple[str, str], str],
     *,
     release: str,
-    target: str,
-    stopped_by: Mapping[str, Severity],
+    limit: Limit | None,
     now: datetime,
 ) -> tuple[DefectLine, ...]:
     """Return what a release fixes, what it brings along, and what is open from before.
 
-    :param passed: case and environment: the cases that passed in this release.
+    :param results: case and environment: what came of the case in this release.
     :param release: the chain of the release.
-    :param target: the environment to which the release goes.
-    :param stopped_by: environment: the severity from which on open defects stop a release to it.
+    :param limit: from which severity on open defects stop the release; none: they do not.
     """
-    limit = stopped_by.get(target)
-    return tuple(_line(one, passed, release, target, limit, now) for one in defects)
+    return tuple(_line(one, results, release, limit, now) for one in defects)
+
+
+def is_known(one: OpenDefect, now: datetime) -> bool:
+    """Tell whether a defect is accepted as known now."""
+    return one.accepted is not None and now < one.accepted
+
+
+def judged_in(environment: str, goes: Collection[str], defects: Iterable[OpenDefect]) -> tuple[OpenDefect, ...]:
+    """Return the open defects that a release is judged by in an environment, so that each counts once.
+
+    A defect is fixed only where it was found. So it counts there; and on test, if the release does not go there.
+
+    :param goes: the environments before production that the release goes through, test included.
+    """
+    return tuple(
+        one for one in defects if (one.defect.environment if one.defect.environment in goes else FIRST) == environment
+    )
+
+
+def limit_of(stopped_by: Mapping[str, Severity], environments: Iterable[str]) -> Limit | None:
+    """Return the lowest severity from which on open defects stop a release to any of some environments."""
+    named = [Limit(severity=stopped_by[one], environment=one) for one in environments if one in stopped_by]
+    return min(named, key=lambda one: SEVERITIES.index(one.severity), default=None)
 
 
 def _line(
-    one: OpenDefect,
-    passed: frozenset[tuple[str, str]],
-    release: str,
-    target: str,
-    limit: Severity | None,
-    now: datetime,
+    one: OpenDefect, results: Mapping[tuple[str, str], str], release: str, limit: Limit | None, now: datetime
 ) -> DefectLine:
     defect = one.defect
-    accepted = one.accepted if one.accepted and now < one.accepted else None
+    result = results.get((defect.case, defect.environment))
     about = {
         "id": defect.id,
         "title": defect.title,
@@ -178,14 +209,14 @@ def _line(
         "environment": defect.environment,
         "version": defect.version,
     }
-    if (defect.case, defect.environment) in passed:
+    if result == "passed":
         return DefectLine(**about, state="fixed")
     if defect.release == release:
         return DefectLine(**about, state="new")
-    stops = limit is not None and SEVERITIES.index(defect.severity) >= SEVERITIES.index(limit)
-    why = f"the policy stops releases to {target} by open defects from {limit} on" if stops else ""
-    if accepted:
-        return DefectLine(**about, state="accepted", until=accepted, stops=why)
+    why = limit.reason if limit and SEVERITIES.index(defect.severity) >= SEVERITIES.index(limit.severity) else ""
+    if is_known(one, now):
+        failed = "its test case failed again" if result == "failed" else ""
+        return DefectLine(**about, state="accepted", until=one.accepted, stops=why or failed)
     return DefectLine(**about, state="open", stops=why)
 
 

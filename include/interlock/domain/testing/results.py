@@ -51,7 +51,9 @@ class CaseRow(Model):
     title: str
     role: str
     proves: tuple[str, ...]
-    result: Verdict | Literal["not_run"]
+    result: Verdict | Literal["not_run", "known_defect"] = Field(
+        description="known_defect: it failed, and its defect is accepted as known"
+    )
     by: str = ""
     comment: str = ""
     artifact: str = Field("", description="SHA-256 of the bundle on which it was run; empty: it was not run")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from interlock.adapters.airflow.rest_api import Answer
 from interlock.domain.board import decision as boards
 from interlock.domain.board import voting
 from interlock.domain.board.questions import ASK_SIGN_OFF, of_environment
@@ -17,6 +18,7 @@ from interlock.stages.runtime.evidence import refuse_void
 from .ballots import AwaitBallots
 from .decisions import settled
 from .people import votes_on
+from .reminders import remind_in_time
 
 
 def count_sign_off(catalogue: ServiceCatalogue, tested: EnvironmentTested, *, expired: bool = True) -> Decision | None:
@@ -46,7 +48,8 @@ def count_sign_off(catalogue: ServiceCatalogue, tested: EnvironmentTested, *, ex
 class AwaitSignOff(AwaitBallots):
     """Wait until the environment is signed off or its deadline has passed, then close the open ballots.
 
-    Uses no worker slot. A rejection, or too few approvals in time, ends the release.
+    Uses no worker slot. A rejection, or too few approvals in time, ends the release. People who have not voted get one
+    reminder by e-mail before the deadline.
 
     :param service: the service's name.
     :param environment: the environment that is signed off.
@@ -78,6 +81,12 @@ class AwaitSignOff(AwaitBallots):
         tested = self.record
         refuse_void([tested])
         return count_sign_off(resources.catalogue_of(self.service), tested, expired=expired)
+
+    def next_look(self, cast: Sequence[Answer]) -> datetime | None:
+        """Send the reminders if they are due; return when to check next."""
+        catalogue = resources.catalogue_of(self.service)
+        rule = voting.sign_off_rule(catalogue.board, catalogue.service, self.environment)
+        return remind_in_time(catalogue, rule, self.record, cast) if rule else self.decide_by
 
     def settled(self, decision: Decision) -> dict[str, Any]:
         """Record the decision with the rule by which it was made; raise GateRejected if it is a rejection."""

@@ -62,12 +62,12 @@ def _decided(asked: overrides.OverrideRequest) -> Override:
         person,
         reason=asked.reason,
         lasts=asked.lasts,
-        requester=person.user if person.user in set(_requesters(asked.service)) else "",
+        requester=person.user if person.user in set(requesters_of(asked.service)) else "",
         now=datetime.now(UTC),
     )
 
 
-def _requesters(service: str) -> Iterator[str]:
+def requesters_of(service: str) -> Iterator[str]:
     """Yield the requesters of the releases of a service that are under way."""
     with resources.ledger() as ledger:
         ended = ends_of_releases(ledger)

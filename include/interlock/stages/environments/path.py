@@ -18,7 +18,7 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
 from interlock.domain.catalogue.environment_path import FIRST
 from interlock.domain.catalogue.values import in_words
-from interlock.domain.change.environments import Stop, stops_of, thresholds_in
+from interlock.domain.change.environments import Stop, stops_on
 from interlock.domain.change.policy import time_limits_of
 from interlock.domain.errors import DeployError, PolicyViolation
 from interlock.domain.ledger.kinds import (
@@ -38,6 +38,7 @@ from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     Artifact,
     AssetReport,
+    CaseRuns,
     Decision,
     EnvironmentPassed,
     EnvironmentTested,
@@ -62,19 +63,9 @@ from interlock.stages.runtime.evidence import chain_entries, record, record_word
 from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
 from interlock.stages.runtime.versions import refuse_marked
 from interlock.stages.strategies.rolling import what_runs
+from interlock.stages.testing.cases import run_cases
 
 from .review import deploy_bundle, judge_environment, measure_load_in, run_suites_in
-
-
-def stops_on(catalogue: ServiceCatalogue, plan: ReleasePlan) -> tuple[Stop, ...]:
-    """Return the environments between test and production, for a planned release."""
-    return stops_of(
-        catalogue.policy,
-        catalogue.service,
-        change_type=plan.change_type,
-        step=plan.bump,
-        rehearsal=plan.rehearsal,
-    )
 
 
 def _stop(catalogue: ServiceCatalogue, plan: ReleasePlan, environment: str) -> Stop:
@@ -140,11 +131,14 @@ def judge(
     artifact: Artifact,
     suites: SuiteRuns,
     load: LoadReport,
+    cases: CaseRuns | None = None,
 ) -> QualityReport:
-    """Evaluate tests, performance and the release record of the environment with Great Expectations."""
-    policy, _, described = resources.catalogue_of(service)
-    thresholds = thresholds_in(policy, described, environment)
-    return judge_environment(described, environment, in_force, thresholds, plan, artifact, suites, load)
+    """Evaluate tests, performance and the release record of the environment with Great Expectations.
+
+    If people ran test cases here, their results are evaluated together with these.
+    """
+    catalogue = resources.catalogue_of(service)
+    return judge_environment(catalogue, environment, in_force, plan, artifact, suites, load, cases)
 
 
 @stage_task(task_display_name="Prepare the waivers")
@@ -284,9 +278,12 @@ def conclude(service: str, environment: str, plan: ReleasePlan) -> EnvironmentPa
         raise _not_on_record(service, environment, "what its tests came to")
     if stop.sign_off is not None and not (signed and signed.approved and signed.digest == tested.digest):
         raise _not_on_record(service, environment, "its sign-off")
+    report = last_of_each(entries, PATH_JUDGED, QualityReport)[environment]
     bookings.free(service, environment)
     return EnvironmentPassed(
         environment=environment,
+        cases=report.cases,
+        defects=report.defects or (),
         tested=tested.digest,
         quality=tested.quality,
         waivers=tested.waivers,
@@ -369,7 +366,8 @@ def _group(
     suites = run_suites(service.name, name, plan, deployment)
     load = measure_load(service.name, name, assets)
     chain(booked, deployment, suites, load)
-    report = judge(service.name, name, in_force, plan, artifact, suites, load)
+    cases = run_cases(service, name, in_force, plan, artifact, deployment)
+    report = judge(service.name, name, in_force, plan, artifact, suites, load, **cases)
     questions = prepare_waivers(service.name, name, in_force, plan, report)
     asked = gates.ask_waivers(questions, within=time_limits_of(policy, service).acceptance)
     waivers = pass_gate(service.name, name, in_force, plan, report)

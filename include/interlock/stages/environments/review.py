@@ -11,7 +11,8 @@ from interlock.adapters.build import builders, tools
 from interlock.adapters.hosts import load as hosts_load
 from interlock.adapters.quality import expectations, reports
 from interlock.domain.canonical import Model
-from interlock.domain.catalogue import Service, Thresholds
+from interlock.domain.catalogue import Service, ServiceCatalogue, Thresholds
+from interlock.domain.change.environments import goes_through, thresholds_in
 from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.domain.quality.rows import (
     UNIT,
@@ -28,7 +29,9 @@ from interlock.domain.quality.rows import (
 from interlock.domain.records import (
     Artifact,
     AssetReport,
+    Blob,
     CaseRuns,
+    DefectLine,
     LoadReport,
     PolicyInForce,
     QualityReport,
@@ -70,14 +73,20 @@ def suites_of(described: Service, environment: str) -> tuple[str, ...]:
 
 
 def run_suites_in(service: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
-    """Run the suites of an environment, from the released commit, against its first host."""
+    """Prepare the data of an environment and run its suites, from the released commit, against its first host."""
     policy, _, described = resources.catalogue_of(service)
     store = resources.store()
     rows: list[TestRow] = []
     logs = {}
     surroundings = {}
+    prepared: dict[str, Blob] = {}
     url = deployment.base_urls[0]
     with resources.build_workspace() as folder, resources.repository(described) as repository:
+        if data := described.environments[deployment.environment].data:
+            confines = resources.confines(policy, described, data.registries)
+            repository.checkout(plan.commit.sha, folder / ".data")
+            log = builders.prepare_data(folder / ".data", data, base_url=url, environ=os.environ, confines=confines)
+            prepared["data"] = store.put_bytes(log, "data.log")
         for name in suites_of(described, deployment.environment):
             suite = described.suites[name]
             confines = resources.confines(policy, described, suite.registries)
@@ -87,7 +96,7 @@ def run_suites_in(service: str, plan: ReleasePlan, deployment: TestDeployment) -
             logs[name] = store.put_bytes(ran.log, f"{name}.log")
             surroundings[name] = ran.surroundings
     tests = store.put_bytes(rows_as_json(tuple(rows)), "suite-tests.json")
-    return SuiteRuns(tests=tests, logs=logs, surroundings=surroundings)
+    return SuiteRuns(tests=tests, logs=logs, surroundings=surroundings, **prepared)
 
 
 def measure_load_in(described: Service, environment: str, assets: AssetReport) -> LoadReport:
@@ -97,7 +106,7 @@ def measure_load_in(described: Service, environment: str, assets: AssetReport) -
 
 
 def judge_test(
-    described: Service,
+    catalogue: ServiceCatalogue,
     in_force: PolicyInForce,
     plan: ReleasePlan,
     artifact: Artifact,
@@ -106,7 +115,7 @@ def judge_test(
     cases: CaseRuns | None = None,
 ) -> QualityReport:
     """Evaluate tests, coverage, performance, components and the release record with Great Expectations."""
-    store = resources.store()
+    store, described = resources.store(), catalogue.service
     tests = tuple(
         row for table in (artifact.tests, suites.tests) for row in rows_from_json(TestRow, store.get_bytes(table))
     )
@@ -123,16 +132,9 @@ def judge_test(
         "record": record_rows(plan, artifact),
         **({"provenance": artifact.origin.claims} if artifact.origin else {}),
     }
-    of_people = case_rows(cases, artifact) if cases else ()
-    found = defects.lines(described.name, in_force, plan, cases.environment, of_people) if cases else ()
-    from_before = [one for one in found if one.state in ("open", "accepted")]
-    tables = {
-        **tables,
-        **({"cases": of_people} if of_people else {}),
-        **({"defects": from_before} if from_before else {}),
-    }
+    of_people, found = _of_people(catalogue, in_force, plan, artifact, cases)
     report = _judged(
-        tables,
+        {**tables, **of_people},
         in_force,
         in_force.thresholds,
         stage="quality",
@@ -142,6 +144,21 @@ def judge_test(
     return report.model_copy(update={"cases": cases, "defects": found or None})
 
 
+def _of_people(
+    catalogue: ServiceCatalogue, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, cases: CaseRuns | None
+) -> tuple[dict[str, Sequence[Model]], tuple[DefectLine, ...]]:
+    """Return the tables of what people found in an environment, and the defects that the release is judged by there."""
+    if cases is None:
+        return {}, ()
+    rows, goes = case_rows(cases, artifact), goes_through(catalogue, plan)
+    found = defects.lines(catalogue.service, in_force, plan, cases.environment, goes, rows)
+    described = catalogue.service.name
+    from_before = [one for one in found if one.state in ("open", "accepted")]
+    known = defects.with_known(described, cases.environment, rows)
+    tables: dict[str, Sequence[Model]] = {"cases": known, "defects": from_before}
+    return {name: table for name, table in tables.items() if table}, found
+
+
 def case_rows(cases: CaseRuns, artifact: Artifact) -> tuple[CaseRow, ...]:
     """Return the test cases that people had to run, with the released bundle as the one that they must have run on."""
     rows = rows_from_json(CaseRow, resources.store().get_bytes(cases.rows))
@@ -149,32 +166,37 @@ def case_rows(cases: CaseRuns, artifact: Artifact) -> tuple[CaseRow, ...]:
 
 
 def judge_environment(
-    described: Service,
+    catalogue: ServiceCatalogue,
     environment: str,
     in_force: PolicyInForce,
-    thresholds: Thresholds,
     plan: ReleasePlan,
     artifact: Artifact,
     suites: SuiteRuns,
     load: LoadReport,
+    cases: CaseRuns | None = None,
 ) -> QualityReport:
-    """Evaluate what ran in an environment between test and production.
+    """Evaluate what ran in an environment between test and production, by its thresholds or those of the policy.
 
     What does not depend on the environment was judged on test: unit tests, coverage, components.
-
-    :param thresholds: of the policy, or stricter ones of the environment.
     """
     tests = rows_from_json(TestRow, resources.store().get_bytes(suites.tests))
     tables: Mapping[str, Sequence[Model]] = {
         "tests": tests,
-        "kinds": kind_rows(tests, suites_of(described, environment)),
+        "kinds": kind_rows(tests, suites_of(catalogue.service, environment)),
         "performance": load.results,
         "record": record_rows(plan, artifact),
     }
     ran = suites.surroundings or {}
     beside = tuple(f"the suite {name}: {at.how}" for name, at in ran.items() if not at.isolated)
-    report = _judged(tables, in_force, thresholds, stage=docs_stage(environment), not_isolated=beside or None)
-    return report.model_copy(update={"environment": environment})
+    of_people, found = _of_people(catalogue, in_force, plan, artifact, cases)
+    report = _judged(
+        {**tables, **of_people},
+        in_force,
+        thresholds_in(catalogue.policy, catalogue.service, environment),
+        stage=docs_stage(environment),
+        not_isolated=beside or None,
+    )
+    return report.model_copy(update={"environment": environment, "cases": cases, "defects": found or None})
 
 
 def _judged(

@@ -24,6 +24,7 @@ from interlock.domain.ledger.kinds import (
     BACK_OUT_DONE,
     BOARD_DECIDED,
     COMMUNICATION_RECORDED,
+    PATH_JUDGED,
     PATH_PASSED,
     PLAN_DECIDED,
     PLAN_MADE,
@@ -129,7 +130,8 @@ def _close_defects(service: str, outcome: Outcome, entries: Sequence[Entry]) -> 
     """Close the defects that a deployed release proved to be fixed. A rollback proves nothing new."""
     artifact, report = last_in(entries, ARTIFACT_BUILT, Artifact), last_in(entries, QUALITY_JUDGED, QualityReport)
     if artifact is not None and report is not None and not is_rollback(this_run()[0]):
-        close_fixed(service, report, outcome, artifact.bundle.sha256)
+        for one in (report, *last_of_each(entries, PATH_JUDGED, QualityReport).values()):
+            close_fixed(service, one, outcome, artifact.bundle.sha256)
 
 
 def _booked(service: str, rollout: RolloutPlan | None) -> list[str]:

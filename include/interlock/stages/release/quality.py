@@ -75,7 +75,7 @@ def judge_quality(
     A failed expectation names the rows that broke it. The quality gate then ends the release with this list, unless
     people whom the policy names waive each failure.
     """
-    return judge_test(resources.catalogue_of(service).service, in_force, plan, artifact, suites, load, cases)
+    return judge_test(resources.catalogue_of(service), in_force, plan, artifact, suites, load, cases)
 
 
 @stage_group("quality", "test suites and load, evaluated by Great Expectations")
@@ -99,8 +99,7 @@ def quality_stage(
     load = measure_load(service.name, assets)
     chain(suites, load)
     cases = run_cases(service, ENVIRONMENT, in_force, plan, artifact, deployment)
-    of_people = {} if cases is None else {"cases": cases}
-    report = judge_quality(service.name, in_force, plan, artifact, suites, load, **of_people)
+    report = judge_quality(service.name, in_force, plan, artifact, suites, load, **cases)
     waivers = quality_gate(service, policy, in_force, plan, report)
     passed = path_groups(service, policy, in_force, plan, assets, artifact, gate=waivers)
     return deployment, report, waivers, passed

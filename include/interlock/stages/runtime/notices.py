@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from interlock.adapters import mail
 from interlock.adapters.catalogue.catalogue import load_rules
@@ -32,13 +33,14 @@ def recipients(policy: Policy, board: BoardBook) -> tuple[str, ...]:
     return tuple(dict.fromkeys(address for address in found if address))
 
 
-def notify(subject: str, text: str, *, same: str) -> tuple[str, ...]:
+def notify(subject: str, text: str, *, same: str, also: Iterable[str] = ()) -> tuple[str, ...]:
     """Send one message to those whom the policy names; return their addresses.
 
     :param text: Markdown.
     :param same: makes a message that is sent again recognisable as the same.
+    :param also: further addresses.
     """
-    to = recipients(*load_rules(catalogue_folder()))
+    to = tuple(dict.fromkeys((*recipients(*load_rules(catalogue_folder())), *also)))
     if not to:
         log.warning("No notification was sent: findings.notify in policy.yaml is empty. %s", subject)
         return ()

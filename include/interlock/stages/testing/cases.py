@@ -1,7 +1,7 @@
 """Test cases that people run: plan them, ask the testers, and record each result.
 
-The tasks are part of quality review, between the deployment to an environment and the judgement of its quality. A
-service without test cases has none of them.
+The tasks are part of quality review, between the deployment to an environment before production and the judgement of
+its quality. A service without test cases has none of them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from interlock.adapters import mail
 from interlock.adapters.templates import render
 from interlock.adapters.testing.case_files import read_cases
 from interlock.domain.board import decision as boards
-from interlock.domain.board.questions import ASK_TESTERS
+from interlock.domain.board.questions import ask_testers
 from interlock.domain.catalogue import BoardBook, Service, ServiceCatalogue
 from interlock.domain.catalogue.cases_file import CaseRules
+from interlock.domain.catalogue.environment_path import FIRST
+from interlock.domain.change.environments import goes_through
 from interlock.domain.change.tightening import place_of_service
 from interlock.domain.ledger.kinds import CASE_TESTED, CASES_RUN, TEST_PLANNED
 from interlock.domain.paths import run_page
@@ -31,7 +33,7 @@ from interlock.locations import catalogue_folder
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import CASE_LABEL, CASE_PARAMS, ask, persons, question, votes_on_each
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.evidence import record
+from interlock.stages.runtime.evidence import record, record_worded
 from interlock.stages.runtime.notices import page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -39,9 +41,6 @@ from . import defects
 
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
-
-ENVIRONMENTS = ("test",)
-"""The environments in which test cases are run."""
 
 
 def barred_testers(in_force: PolicyInForce, plan: ReleasePlan, book: BoardBook) -> dict[str, str]:
@@ -56,24 +55,30 @@ def plan_cases(
 ) -> TestPlan:
     """Read the test cases at the released commit, and choose those that this release must run in an environment.
 
-    A rehearsal asks nobody.
+    A rehearsal asks nobody. If nobody may run a case in an environment that comes later, the release is refused now.
     """
-    _, book, described = resources.catalogue_of(service)
-    rules = _rules(described)
+    catalogue = resources.catalogue_of(service)
+    described, rules = catalogue.service, _rules(catalogue.service)
     with resources.repository(described) as repository:
         found = read_cases(
-            described, catalogue_folder(), lambda path: repository.read(plan.commit.sha, path), ENVIRONMENTS
+            described, catalogue_folder(), lambda path: repository.read(plan.commit.sha, path), (FIRST, *described.path)
         )
         before = plan.previous_commit
         files = repository.changed_files(before, plan.commit.sha) if before else None
-    planned = select(
-        found.cases,
-        environment,
-        "none" if plan.rehearsal else in_force.flow.cases,
-        Change(files=files, tickets=plan.tickets, defects=by_case(defects.open_defects_of(service), environment)),
-        rules.components,
-        Testers(rules.testers, barred_testers(in_force, plan, book), place_of_service(service)),
-    )
+    opened = defects.open_defects_of(service)
+    testers = Testers(rules.testers, barred_testers(in_force, plan, catalogue.board), place_of_service(service))
+    everywhere = {
+        name: select(
+            found.cases,
+            name,
+            "none" if plan.rehearsal else in_force.flow.cases,
+            Change(files=files, tickets=plan.tickets, defects=by_case(opened, name)),
+            rules.components,
+            testers,
+        )
+        for name in goes_through(catalogue, plan)
+    }
+    planned = everywhere[environment]
     demanded = sum(one.demanded for one in planned)
     return TestPlan(
         environment=environment,
@@ -83,11 +88,11 @@ def plan_cases(
         files=dict(found.digests),
         demanded=demanded,
         left_out=len(planned) - demanded,
-        unproven=unproven(planned, plan.tickets),
+        unproven=unproven((one for cases in everywhere.values() for one in cases), plan.tickets),
     )
 
 
-@stage_task(task_display_name="Prepare the test cases", words=ASK_TESTERS)
+@stage_task(task_display_name="Prepare the test cases")
 def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: TestDeployment) -> list[dict[str, Any]]:
     """Write a question for each test case, and tell each tester by e-mail how many there are."""
     catalogue = resources.catalogue_of(service)
@@ -95,7 +100,7 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
     answer_by = datetime.now(UTC) + _rules(catalogue.service).within
     notice = before_asking(catalogue, plan) if planned else ""
     _tell_testers(catalogue, tests, planned, answer_by)
-    return [
+    questions = [
         question(
             f"{one.case.title} ({one.case.id}): {catalogue.service.title} {tests.version} in {tests.environment}",
             notice
@@ -115,6 +120,8 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
         )
         for one in planned
     ]
+    record_worded(ask_testers(tests.environment), questions)
+    return questions
 
 
 @stage_task(task_display_name="Record the results of the test cases", evidence=CASES_RUN)
@@ -127,7 +134,7 @@ def record_cases(service: str, in_force: PolicyInForce, plan: ReleasePlan, tests
     _, book, described = resources.catalogue_of(service)
     planned = planned_cases(tests)
     digests = {one.case.id: one.digest(tests.artifact) for one in planned if one.demanded}
-    votes = votes_on_each(ASK_TESTERS, tuple(digests.values())) if digests else {}
+    votes = votes_on_each(ask_testers(tests.environment), tuple(digests.values())) if digests else {}
     found = (result_of(tests, one, votes[digests[one.case.id]]) for one in planned if one.demanded)
     results = [result for result in found if result is not None]
     for result in results:
@@ -146,10 +153,10 @@ def planned_cases(tests: TestPlan) -> tuple[PlannedCase, ...]:
 
 def run_cases(
     service: Service, environment: str, in_force: XComArg, plan: XComArg, artifact: XComArg, deployment: XComArg
-) -> XComArg | None:
-    """Have people run the test cases of an environment; return the results. None: the service has no test cases."""
+) -> dict[str, XComArg]:
+    """Have people run the test cases of an environment; return the results, for who judges. None: it has no cases."""
     if service.cases is None:
-        return None
+        return {}
     tests = plan_cases(service.name, environment, in_force, plan, artifact)
     prepared = prepare_cases(service.name, plan, tests, deployment)
     asked = ask(
@@ -166,7 +173,7 @@ def run_cases(
     )
     results: XComArg = record_cases(service.name, in_force, plan, tests)
     chain([prepared, asked], results)
-    return results
+    return {"cases": results}
 
 
 def _rules(service: Service) -> CaseRules:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from interlock.adapters import mail
-from interlock.adapters.templates import render
+from interlock.adapters.templates import counted, render
 from interlock.domain.catalogue import Service
+from interlock.domain.catalogue.environment_path import later_on_path
 from interlock.domain.ledger.kinds import DEFECT_ACCEPTED, DEFECT_CLOSED, DEFECT_OPENED, family
 from interlock.domain.paths import run_page
 from interlock.domain.records import DefectLine, Outcome, PolicyInForce, QualityReport, Record, ReleasePlan, Waiver
@@ -19,6 +20,9 @@ from interlock.domain.testing.defects import (
     OpenDefect,
     accepted_with,
     chain_of_defects,
+    is_known,
+    judged_in,
+    limit_of,
     lines_of,
     new_defects,
     open_defects,
@@ -66,23 +70,45 @@ def tell_developers(service: Service, version: str, results: Sequence[CaseResult
         page=page_link(run_page(*this_run())),
     )
     with resources.mail_server() as smtp:
-        subject = f"{service.title} {version}: {len(failed)} test cases failed"
-        mail.send(smtp, to=to, subject=subject, text=text, message_id=mail.message_id(*this_run(), "defects"))
+        subject = f"{service.title} {version}: {counted(len(failed), 'test case')} failed in {failed[0].environment}"
+        name = mail.message_id(*this_run(), "defects", failed[0].environment)
+        mail.send(smtp, to=to, subject=subject, text=text, message_id=name)
     state.set("sent:defects", True)
 
 
 def lines(
-    service: str, in_force: PolicyInForce, plan: ReleasePlan, environment: str, rows: Iterable[CaseRow]
+    service: Service,
+    in_force: PolicyInForce,
+    plan: ReleasePlan,
+    environment: str,
+    goes: Collection[str],
+    rows: Iterable[CaseRow],
 ) -> tuple[DefectLine, ...]:
-    """Return what this release fixes, what it brings along, and what is open from before."""
-    passed = frozenset((row.case, environment) for row in rows if row.result == "passed")
+    """Return what this release fixes in an environment, what it brings along, and what is open from before.
+
+    :param goes: the environments before production that the release goes through.
+    """
+    later = (one for one in later_on_path(service.environments, environment) if one in goes)
     return lines_of(
-        open_defects_of(service),
-        passed,
+        judged_in(environment, goes, open_defects_of(service.name)),
+        {(row.case, environment): row.result for row in rows},
         release=this_chain(),
-        target=plan.target,
-        stopped_by=in_force.flow.stopped_by,
+        limit=limit_of(in_force.flow.stopped_by, (environment, *later, plan.target)),
         now=datetime.now(UTC),
+    )
+
+
+def with_known(service: str, environment: str, rows: Iterable[CaseRow]) -> tuple[CaseRow, ...]:
+    """Return the results of cases, where those that failed because of a defect that is accepted as known say so."""
+    now = datetime.now(UTC)
+    known = {
+        one.defect.case
+        for one in open_defects_of(service)
+        if is_known(one, now) and one.defect.environment == environment
+    }
+    return tuple(
+        row.model_copy(update={"result": "known_defect"}) if row.result == "failed" and row.case in known else row
+        for row in rows
     )
 
 
