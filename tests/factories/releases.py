@@ -305,7 +305,14 @@ def outcome(**changes: Any) -> Outcome:
     return Outcome(**{**usual, **changes})
 
 
-NAMES = {"rita": "Rita Reyes", "ben": "Ben Adler", "cora": "Cora Lindqvist", "dan": "Dan Mbeki", "fay": "Fay Tanaka"}
+NAMES = {
+    "rita": "Rita Reyes",
+    "ben": "Ben Adler",
+    "cora": "Cora Lindqvist",
+    "dan": "Dan Mbeki",
+    "fay": "Fay Tanaka",
+    "sam": "Sam Novak",
+}
 
 
 def board() -> VotingRule:

@@ -21,13 +21,15 @@ from typing import Any
 
 from interlock.domain.paths import docs_prefix, quality_page
 from interlock.domain.records import Record
-from tests.factories import releases
+from tests.factories import journeys, releases
 
 ROOT = Path(__file__).parents[2]
 RUN_ID = "manual__2026-11-23T06:17:00+00:00"
 BACKED_OUT_ID = "manual__2026-11-22T06:17:00+00:00"
 NUMBER_OF_BEN = "2"
 RELEASE, OTHER = "release_bike_shop", "nightly"
+PATH_RELEASE = "release_repair_shop"
+"""A release that goes through four environments, and does the steps of a runbook: tests/factories/journeys.py."""
 WATCHMEN = ("emergency_stop", "reconcile")
 OURS = "interlock.console.auth.manager.InterlockFabAuthManager"
 SIMPLE = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
@@ -70,6 +72,26 @@ with DAG("release_bike_shop", schedule=None, access_control=dag_access(), dag_di
                 outlets = [Asset("bike-shop@production")] if stage == "closure" else []
                 task = EmptyOperator(task_id=name, outlets=outlets)
                 last = last >> task if last else task
+""",
+    "path.py": """
+TESTED = ["book", "deploy", "run_suites", "judge", "pass_gate", "close_tests"]
+MORE = {"integration": [], "user-acceptance": ["sign_off", "await_sign_off"], "staging": ["await_soak"]}
+STEPS = ["ask_step_1", "step_1", "wave_1", "step_2", "wave_2", "step_3"]
+TASKS = {
+    "policy": ["resolve_policy"], "planning": ["plan_release"], "build": ["build_artifact"],
+    "quality": ["deploy_to_test", "run_case", "judge_quality", "pass_gate"],
+    "acceptance": ["decide_acceptance"], "rollout": ["freeze_plan", "cast_ballot", "await_board"],
+    "implementation": STEPS, "verification": ["judge_verification"], "closure": ["close_release"],
+}
+with DAG("release_repair_shop", schedule=None, access_control=dag_access(), dag_display_name="Release Repair shop"):
+    for stage, tasks in TASKS.items():
+        with TaskGroup(stage):
+            for name in tasks:
+                EmptyOperator(task_id=name)
+            for environment in MORE if stage == "quality" else ():
+                with TaskGroup(environment):
+                    for name in [*TESTED, *MORE[environment], "conclude"]:
+                        EmptyOperator(task_id=name)
 """,
     **{
         f"{watchman}.py": f"""
@@ -150,7 +172,7 @@ def make_dags(folder: Path, *, with_cases: bool) -> None:
 
     folder.mkdir(exist_ok=True)  # a test may have put files there
     for name, text in DAGS.items():
-        if with_cases:
+        if with_cases and name == "release.py":
             text = text.replace('"judge_quality"]', '"run_case", "judge_quality"]')
         (folder / name).write_text(IMPORTS + text)
     DagBundlesManager().sync_bundles_to_db()
@@ -171,6 +193,9 @@ class Story:
     reasons: dict[str, str] = field(default_factory=dict)
     ballots: tuple[tuple[str, str, str], ...] = ()
     """Who is asked (by name or number), the state of the task, what was answered."""
+    dag_id: str = RELEASE
+    asks: tuple[str, ...] = ()
+    """Tasks that wait for an answer: see ``questions_of_path``."""
 
 
 UP_TO_THE_BOARD: dict[str, Record] = {
@@ -216,6 +241,37 @@ BACKED_OUT = Story(
 )
 
 
+UNDER_WAY_ID, BOARD_ID = "manual__2026-11-23T07:17:00+00:00", "manual__2026-11-24T07:17:00+00:00"
+PATH_STORIES = (
+    Story(
+        UNDER_WAY_ID,
+        "running",
+        {
+            "policy.resolve_policy": journeys.policy(),
+            "planning.plan_release": journeys.plan(),
+            "build.build_artifact": releases.artifact(),
+            "quality.judge_quality": journeys.report("test"),
+        },
+        states={"quality.integration.judge": "running"},
+        dag_id=PATH_RELEASE,
+        asks=("quality.run_case", "quality.user-acceptance.sign_off"),
+    ),
+    Story(
+        BOARD_ID,
+        "running",
+        {
+            "policy.resolve_policy": journeys.policy(),
+            "planning.plan_release": journeys.plan(),
+            "build.build_artifact": releases.artifact(),
+            "quality.judge_quality": journeys.report("test"),
+            "rollout.freeze_plan": journeys.rollout(),
+        },
+        dag_id=PATH_RELEASE,
+        asks=("rollout.cast_ballot",),
+    ),
+)
+
+
 def make_run(dag_id: str, session: Any, run_id: str = RUN_ID, state: str = "running") -> None:
     from airflow.models.dagbag import DBDagBag
     from airflow.utils.state import DagRunState
@@ -236,8 +292,10 @@ def make_run(dag_id: str, session: Any, run_id: str = RUN_ID, state: str = "runn
 
 
 def tell(story: Story, session: Any) -> None:
-    make_run(RELEASE, session, story.run_id, story.state)
-    ask(story, session)
+    make_run(story.dag_id, session, story.run_id, story.state)
+    if story.ballots:
+        ask(story, session)
+    ask_on_path(story, session)
     leave_records(story, session)
 
 
@@ -272,6 +330,82 @@ def ask(story: Story, session: Any) -> None:
                 **(answered if answer else {}),
             )
         )
+
+
+def ask_on_path(story: Story, session: Any) -> None:
+    """Ask each question of a release that goes through environments, with the words of the product."""
+    from airflow.models.hitl import HITLDetail
+
+    from interlock.domain.testing.results import VERDICTS
+    from interlock.stages.approvals.people import ANSWER_PARAMS, CASE_PARAMS
+
+    tasks = tasks_of(story, session)
+    for task_id in story.asks:
+        task, tests = tasks[task_id], task_id == "quality.run_case"
+        task.state, task.start_date = "awaiting_input", datetime.now(UTC) - timedelta(minutes=3)
+        session.flush()
+        asked = question_on_path(task_id, story)
+        params = CASE_PARAMS if tests else ANSWER_PARAMS
+        session.add(
+            HITLDetail(
+                ti_id=task.id,
+                subject=asked["subject"],
+                body=asked["body"],
+                options=list(VERDICTS) if tests else ["Approve", "Reject", "Abstain"],
+                params={name: field.serialize() for name, field in params.items()},
+                assignees=asked["assigned_users"],
+            )
+        )
+
+
+def question_on_path(task_id: str, story: Story) -> dict[str, Any]:
+    """Return a question of a release that goes through environments."""
+    from interlock.adapters.templates import render
+    from interlock.domain.board.voting import sign_off_rule
+    from interlock.domain.catalogue import BoardBook, Person
+    from interlock.domain.runbook.planning import describe_irreversible, describe_steps
+    from interlock.stages.approvals.people import question
+
+    people = [
+        Person(user=user, name=name, email=f"{user}@x.example", role="it") for user, name in releases.NAMES.items()
+    ]
+    service, journey = journeys.service(), journeys.Journey().through()
+    common = {"service": service, "plan": journeys.plan(), "names": releases.NAMES}
+    common |= {"report": journeys.report("test", defects=journeys.DEFECTS), "artifact": releases.artifact()}
+    common |= {"quality_page": quality_page(PATH_RELEASE, story.run_id), "deployment": releases.deployment()}
+    if task_id == "quality.run_case":
+        planned, until = journeys.LONG_CASE, releases.AT + timedelta(days=3)
+        tests = journeys.cases_planned("test", [planned])
+        text = render(
+            "case.md.j2",
+            **{**common, "plan": tests},
+            case=planned.case,
+            because=planned.because,
+            file=planned.file,
+            answer_by=until,
+        )
+        return question(f"{planned.case.title} ({planned.case.id}): Repair shop 2.0.0 in test", text, "c" * 64, people)
+    if task_id == "quality.user-acceptance.sign_off":
+        tested = journeys.Journey().planned().tested("user-acceptance").last
+        book = BoardBook(people=tuple(people), boards={}, senior_management=())
+        rule = sign_off_rule(book, service, "user-acceptance")
+        text = render("sign_off.md.j2", **common, tested=tested, waivers=(), board=rule)
+        return question("Sign off Repair shop 2.0.0 in user-acceptance", text, tested.digest, people)
+    rollout = journey.rollout
+    text = render(
+        "ballot.md.j2",
+        **common,
+        rollout=rollout,
+        strategy=(),
+        board=releases.board(),
+        acceptance=releases.decision("acceptance"),
+        answered_yes=["Does it change something that going back does not undo?"],
+        calendars=[],
+        overrides=[],
+        runbook=describe_steps(rollout.steps, releases.NAMES),
+        irreversible=describe_irreversible(rollout),
+    )
+    return question("Vote: Repair shop 2.0.0 to production", text, rollout.digest, people)
 
 
 def ballot(story: Story) -> str:
@@ -309,7 +443,7 @@ def tasks_of(story: Story, session: Any) -> dict[str, Any]:
     from sqlalchemy import select
 
     found = session.scalars(
-        select(TaskInstance).where(TaskInstance.dag_id == RELEASE, TaskInstance.run_id == story.run_id)
+        select(TaskInstance).where(TaskInstance.dag_id == story.dag_id, TaskInstance.run_id == story.run_id)
     )
     return {task.task_id: task for task in found}
 
@@ -326,7 +460,7 @@ def leave_records(story: Story, session: Any) -> None:
     results = {task_id: ("return_value", record.to_xcom()) for task_id, record in story.records.items()}
     reasons = {task_id: ("reason", reason) for task_id, reason in story.reasons.items()}
     for task_id, (key, value) in (*results.items(), *reasons.items()):
-        where = {"dag_id": RELEASE, "task_id": task_id, "run_id": story.run_id}
+        where = {"dag_id": story.dag_id, "task_id": task_id, "run_id": story.run_id}
         XComModel.set(key, value, **where, serialize=False, session=session)
 
 
@@ -351,7 +485,7 @@ def fill() -> None:
     with create_session() as session:
         for dag_id in (*OTHERS, STRANGER, *WATCHMEN):
             make_run(dag_id, session)
-        for story in (BACKED_OUT, WAITS):
+        for story in (BACKED_OUT, WAITS, *PATH_STORIES):
             tell(story, session)
 
 

@@ -28,7 +28,16 @@ from interlock.estate.airflow import witness
 from interlock.estate.stack.postgres import LEDGER_WITNESS, ledger_url
 from interlock.installation.doctor import processes
 from interlock.installation.doctor.inspection import Finding, inspect
-from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, OTHERS, RELEASE, RUN_ID, STRANGER, WATCHMEN
+from tests.integration.console_airflow import (
+    BACKED_OUT_ID,
+    OTHER,
+    OTHERS,
+    PATH_RELEASE,
+    RELEASE,
+    RUN_ID,
+    STRANGER,
+    WATCHMEN,
+)
 from tests.integration.console_server import Console
 
 RUN = quote(RUN_ID, safe="")
@@ -129,9 +138,9 @@ def test_what_watches_over_releases_is_not_paused_alone_or_with_others(console: 
         assert console.ask("olga", "PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False}).status_code == 200
     paused = console.ask("admin", "PATCH", "/api/v2/dags?dag_id_pattern=~", {"is_paused": True})
     assert paused.status_code == 200
-    assert {dag["dag_id"] for dag in paused.json()["dags"]} == {RELEASE, STRANGER, *OTHERS}
+    assert {dag["dag_id"] for dag in paused.json()["dags"]} == {RELEASE, PATH_RELEASE, STRANGER, *OTHERS}
     resumed = console.ask("admin", "PATCH", "/api/v2/dags?dag_id_pattern=~", {"is_paused": False})
-    assert {dag["dag_id"] for dag in resumed.json()["dags"]} == {RELEASE, STRANGER, *OTHERS, *WATCHMEN}
+    assert {dag["dag_id"] for dag in resumed.json()["dags"]} == {RELEASE, PATH_RELEASE, STRANGER, *OTHERS, *WATCHMEN}
 
 
 def test_what_watches_over_releases_is_triggered_by_whom_its_dag_names(console: Console) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from interlock.domain.catalogue.values import in_words
+from interlock.domain.catalogue.values import in_words, roughly
 from interlock.domain.quality.rows import SUITE_TITLES
 from interlock.locations import TEMPLATES
 
@@ -67,6 +67,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         link=link,
         named=named,
         quoted=quoted,
+        roughly=roughly,
         short=short,
         suite=suite,
         whole=whole,

@@ -32,6 +32,7 @@ from interlock.domain.calendars.overrides import Override
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue import WaiverRule
 from interlock.domain.catalogue.cases_file import Case
+from interlock.domain.catalogue.values import roughly
 from interlock.domain.paths import quality_page
 from interlock.domain.records import (
     CaseRuns,
@@ -44,12 +45,13 @@ from interlock.domain.records import (
     Waiver,
 )
 from interlock.domain.rollout.rollout import describe_strategy
+from interlock.domain.runbook.planning import describe_irreversible, describe_steps
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult
 from interlock.domain.trains.manifest import LeftBehind
 from interlock.locations import TEMPLATES
 from tests.examples import examples
-from tests.factories import releases
+from tests.factories import journeys, releases
 from tests.unit.domain.test_train_manifest import boarded, manifest, train
 
 FORGERY = (
@@ -159,6 +161,48 @@ def test_a_ballot_says_when_and_that_nobody_accepted() -> None:
     text = words(ballot(given={"acceptance": unasked}, not_before=datetime(2026, 11, 24, 22, 30, tzinfo=UTC)))
     assert "not before 2026-11-24 22:30 UTC" in text
     assert "not required: The policy requires no acceptance." in text
+
+
+def test_a_ballot_begins_with_what_cannot_be_taken_back() -> None:
+    rollout = journeys.rollout()
+    given = {
+        "runbook": describe_steps(rollout.steps, releases.NAMES),
+        "irreversible": describe_irreversible(rollout),
+    }
+    said = words(ballot(given=given))
+    warning = said.index("This release cannot be taken back as a whole.")
+    assert warning < said.index("“Drop the old columns” cannot be taken back.") < said.index("Requested by")
+    assert "as a whole" not in words(ballot(given={"runbook": given["runbook"], "irreversible": ()}))
+
+
+def test_a_ballot_counts_the_defects_before_it_lists_them() -> None:
+    report = journeys.report("test", defects=journeys.DEFECTS)
+    said = words(ballot(given={"report": report}))
+    counted = "1 brought along by this release, 1 open from before, 1 accepted as known, 1 fixed by this release"
+    assert said.index(f"Defects{counted}") < said.index("menu-1: About menu-1")
+    fixed = journeys.report("test", defects=(journeys.defect("total-3", "fixed"),))
+    assert "Defects1 fixed by this release" in words(ballot(given={"report": fixed}))
+
+
+def test_a_ballot_says_how_long_a_release_ran_in_an_environment() -> None:
+    journey = journeys.Journey().through()
+    said = words(ballot(environments=journey.rollout.environments))
+    assert "stagingpassed its gate; ran there for 2 hours 5 minutes; nobody signs it off" in said
+    assert "user-acceptancepassed its gate; 2 of 3 members approve: fay, sam." in said
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        (timedelta(hours=2, minutes=5, seconds=9.7), "2 hours 5 minutes"),
+        (timedelta(days=1, seconds=1), "1 day 1 second"),
+        (timedelta(seconds=40.9), "40 seconds"),
+        (timedelta(milliseconds=3), "less than a second"),
+    ],
+    ids=["hours", "day", "seconds", "none"],
+)
+def test_how_long_something_took_is_said_roughly(length: timedelta, said: str) -> None:
+    assert roughly(length) == said
 
 
 def test_a_ballot_says_what_may_be_lost() -> None:

@@ -220,7 +220,7 @@ def test_the_board_reads_the_steps_and_what_cannot_be_taken_back() -> None:
     )
     assert second[2] == "by hand: Rita Reyes, within 4 hours; to show: the number of the ticket"
     assert second[3] == "none: it cannot be taken back"
-    assert second[4] == "migrate"
+    assert second[4] == "step 1"
     (said,) = describe_irreversible(releases.rollout(runbook=steps))
     assert said.startswith("“Tell the bank” cannot be taken back.")
     assert irreversible_of([Step.model_validate(step(way_back="none"))]) == ("migrate",)

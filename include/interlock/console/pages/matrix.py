@@ -6,9 +6,7 @@ from typing import Any
 
 from interlock.adapters.testing.matrices import matrix_of
 from interlock.domain.ledger.chain import release_chain
-from interlock.domain.ledger.kinds import QUALITY_JUDGED
-from interlock.domain.ledger.reading import last_in
-from interlock.domain.records import QualityReport
+from interlock.domain.outcome.progress import defects_of
 from interlock.domain.testing.matrix import untested
 
 from .downloads import OpenLedger, Store, or_refused
@@ -21,11 +19,10 @@ def shown(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> di
         with open_ledger() as ledger:
             entries = ledger.entries(release_chain(dag_id, run_id))
         rows = matrix_of(entries, store) or ()
-        report = last_in(entries, QUALITY_JUDGED, QualityReport)
         return {
             "rows": [row.model_dump(mode="json") for row in rows],
             "untested": list(untested(rows)),
-            "defects": [one.model_dump(mode="json") for one in (report.defects or () if report else ())],
+            "defects": [one.model_dump(mode="json") for one in defects_of(entries)],
         }
 
     return or_refused(found)

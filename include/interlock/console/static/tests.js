@@ -1,79 +1,78 @@
 // The test matrix of a release: each ticket, its test cases, their results in each environment, and what nobody tested.
 
 import { dagId, element, read, runId } from "./airflow.js";
+import { at, code, defectTable, pill, plural, quiet, section, table } from "./parts.js";
 
 const STATES = {
-  passed: "passed",
-  failed: "failed",
-  blocked: "blocked",
-  not_applicable: "not applicable",
-  not_run: "not run",
-  not_demanded: "not demanded",
-  no_case: "no test case",
+  passed: ["passed", "passed"],
+  failed: ["failed", "failed"],
+  blocked: ["blocked", "waiting"],
+  not_applicable: ["not applicable", "waiting"],
+  not_run: ["not run", "failed"],
+  not_demanded: ["not demanded", ""],
+  no_case: ["no test case", "failed"],
 };
-const KINDS = { passed: "passed", failed: "failed", not_run: "failed", no_case: "failed", blocked: "waiting", not_applicable: "waiting" };
 const main = document.getElementById("matrix");
 const query = `dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`;
+const MANY = 20; // rows of what nobody tested that are shown at once
 
-const when = (at) => (at ? `${at.slice(0, 10)} ${at.slice(11, 16)} UTC` : "");
+const isolated = (text) => element("bdi", {}, text); // a mark of direction in it turns nothing around it
 
 function row(one, names) {
-  const who = one.by ? `${names[one.by] ?? one.by}, ${when(one.at)}` : one.testers.map((user) => names[user] ?? user).join(", ");
-  return element(
-    "tr",
-    {},
-    element("td", {}, one.ticket || "–"),
-    element("td", {}, one.case ? [one.title, element("div", { class: "quiet" }, `${one.case}${one.proves.length ? `, proves ${one.proves.join(", ")}` : ""}`)] : "–"),
-    element("td", {}, one.environment || "–"),
-    element("td", {}, element("span", { class: `pill ${KINDS[one.state] ?? ""}` }, STATES[one.state] ?? one.state)),
-    element("td", {}, who),
-    element("td", {}, one.comment, one.evidence ? element("div", {}, element("code", {}, one.evidence)) : ""),
-    element("td", { class: "quiet" }, one.because.join("; ")),
-  );
+  const called = (user) => names[user] ?? user;
+  return [
+    one.ticket ? isolated(one.ticket) : quiet("no ticket"),
+    one.case ? [isolated(one.title), quiet(code(one.case), one.proves.length ? `, proves ${one.proves.join(", ")}` : "")] : "",
+    one.environment,
+    pill(...STATES[one.state]),
+    one.by ? [called(one.by), at(one.at)] : one.testers.length ? quiet(`for ${one.testers.map(called).join(" or ")}`) : "",
+    [one.comment ? isolated(one.comment) : "", one.evidence ? element("div", {}, code(one.evidence)) : ""],
+    one.because.length ? quiet(one.because.join("; ")) : "",
+  ];
 }
 
-function table(rows, names) {
-  const head = ["Ticket", "Test case", "Environment", "Result", "Tester", "Comment and evidence", "Why it must be run"];
+// How many rows have which result, as links that leave only these on the page.
+function summary(rows, shown, choose) {
+  const counts = Object.keys(STATES).map((state) => [state, rows.filter((one) => one.state === state).length]).filter(([, number]) => number);
+  const button = (state, text) => element("button", { type: "button", "aria-pressed": String(shown === state), onclick: () => choose(state) }, text);
+  return element("p", { class: "choices" }, button("", `All ${rows.length}`), counts.map(([state, number]) => [" ", button(state, `${number} ${STATES[state][0]}`)]));
+}
+
+function missing(untested) {
+  if (!untested.length) return element("p", { class: "reason good" }, "Everything that must be tested has a result.");
+  const items = untested.map((what) => element("li", {}, isolated(what)));
+  const rest = items.slice(MANY);
   return element(
     "div",
-    { class: "wide" },
-    element(
-      "table",
-      {},
-      element("thead", {}, element("tr", {}, head.map((name) => element("th", {}, name)))),
-      element("tbody", {}, rows.map((one) => row(one, names))),
-    ),
+    { class: "reason bad" },
+    element("strong", {}, `Nobody tested (${untested.length}):`),
+    element("ul", {}, items.slice(0, MANY)),
+    rest.length ? element("details", {}, element("summary", {}, `and ${plural(rest.length, "more", "more")}`), element("ul", {}, rest)) : null,
   );
 }
 
-const ENDS = { fixed: "fixed by this release", new: "brought along by this release", open: "open from before", accepted: "accepted as known" };
-
-function defectTable(defects) {
-  const cells = (one) => [`${one.id}: ${one.title}`, one.severity, `${one.version}, ${one.environment}`, `${ENDS[one.state]}${one.until ? ` until ${when(one.until)}` : ""}${one.stops ? `: ${one.stops}` : ""}`];
-  const head = ["Defect", "Severity", "Found in", "Now"];
-  return element(
-    "table",
-    {},
-    element("thead", {}, element("tr", {}, head.map((name) => element("th", {}, name)))),
-    element("tbody", {}, defects.map((one) => element("tr", {}, cells(one).map((cell) => element("td", {}, cell))))),
-  );
+function matrix(rows, names) {
+  const heads = ["Ticket", "Test case", "Environment", "Result", "Tester", "Comment and evidence", "Why it must be run"];
+  const place = element("div");
+  const choose = (state) => {
+    const chosen = rows.filter((one) => !state || one.state === state);
+    place.replaceChildren(summary(rows, state, choose), table(heads, chosen.map((one) => row(one, names)), "", "cards"));
+    place.querySelector('button[aria-pressed="true"]').focus({ preventScroll: true }); // for the keyboard: it was replaced
+  };
+  choose("");
+  return place;
 }
 
 try {
   const [{ rows, untested, defects }, names] = await Promise.all([read(`interlock/matrix?${query}`), read("interlock/names").catch(() => ({}))]);
   main.append(element("h1", {}, "Test matrix"));
   if (!rows.length) {
-    main.append(element("p", { class: "quiet" }, "This run has no test cases that people run."));
+    main.append(element("p", { class: "quiet" }, "This run has no test cases that people run. A service gets them with “cases” in its file."));
   } else {
-    const open = untested.map((what) => element("li", {}, what));
-    main.append(
-      untested.length
-        ? element("div", { class: "reason bad" }, element("strong", {}, "Nobody tested:"), element("ul", {}, open))
-        : element("p", { class: "reason good" }, "Everything that must be tested has a result."),
-      table(rows, names),
-      ...(defects.length ? [element("h2", {}, "Defects"), defectTable(defects)] : []),
-    );
+    main.append(missing(untested), matrix(rows, names));
+    if (defects.length) main.append(section("Defects", defectTable(defects)));
+    main.append(quiet("All times on this page are in UTC."));
   }
 } catch (error) {
-  main.append(element("p", { class: "reason bad" }, `The test matrix cannot be loaded: ${error.message}`));
+  main.append(element("h1", {}, "Test matrix"), element("p", { class: "reason bad", role: "alert" }, `The test matrix cannot be loaded: ${error.message}`));
 }

@@ -33,8 +33,8 @@ Step = Annotated[
 ]
 Reference = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}$"),
-    Field(description="A ticket or a requirement, such as SHOP-41"),
+    StringConstraints(pattern=r"^#?[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}$"),
+    Field(description="A ticket or a requirement, such as SHOP-41 or #12"),
 ]
 
 

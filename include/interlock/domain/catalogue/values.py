@@ -129,6 +129,16 @@ def in_words(length: timedelta) -> str:
     return f"{seconds:g} second{'' if seconds == 1 else 's'}"
 
 
+def roughly(length: timedelta) -> str:
+    """Return how long something took, in its two largest units and rounded down: *2 hours 5 minutes*, *40 seconds*."""
+    found, rest = [], length
+    for unit, one in {**_UNITS, "second": timedelta(seconds=1)}.items():
+        number, rest = divmod(rest, one)
+        if number:
+            found.append(f"{number} {unit}{'' if number == 1 else 's'}")
+    return " ".join(found[:2]) or "less than a second"
+
+
 def _relative(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/") or not value:
         raise ValueError("must be a path inside the checkout, such as build/output")

@@ -121,13 +121,14 @@ def describe_action(step: PlannedStep, action: Action | None, names: Mapping[str
 
 def describe_steps(steps: Sequence[PlannedStep], names: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """Return a row for each step: when, title, what is done, what takes it back, what it needs, how long it takes."""
+    numbers = {step.name: str(step.number) for step in steps}
     return tuple(
         (
             moment_in_words(step.when),
             f"{step.number}. {step.title}",
             f"left out: {step.left_out}" if step.left_out else describe_action(step, step.do, names) + _from(step),
             describe_action(step, step.way_back, names),
-            ", ".join(step.needs) or "nothing",
+            f"step {' and '.join(numbers[name] for name in step.needs)}" if step.needs else "nothing",
             in_words(step.estimate),
         )
         for step in steps

@@ -1,0 +1,140 @@
+"""A release that goes through four environments, as people see it in a browser: the tab, the test matrix, the ballot.
+
+The records are what ``tests/factories/journeys.py`` leaves in the ledger of a real Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpx
+import pytest
+import yaml
+from playwright.sync_api import Page, expect
+
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.paths import question_page
+from interlock.domain.runbook.progress import Ended
+from tests.factories import journeys
+from tests.factories.journeys import Journey
+from tests.integration.console_airflow import BOARD_ID, PATH_RELEASE, UNDER_WAY_ID
+from tests.integration.console_server import Console
+
+NARROW = {"width": 390, "height": 844}
+WIDTHS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+
+
+def where(run_id: str, page: str = "release") -> str:
+    return f"/interlock/{page}?dag_id={PATH_RELEASE}&run_id={quote(run_id, safe='')}"
+
+
+@pytest.fixture(scope="module")
+def airflow(console: Console) -> Iterator[str]:
+    """Return the address of Airflow, with a service that has these environments and two releases of it."""
+    folder = console.home / "catalogue" / "services"
+    file = folder / "repair-shop.yaml"
+    file.write_text(yaml.safe_dump(journeys.service_file(yaml.safe_load((folder / "bike-shop.yaml").read_text()))))
+    store = ArtifactStore(Folder(console.home / "artifacts"))
+    basket, till = journeys.case("basket", proves=("SHOP-12",)), journeys.case("till")
+    failed = journeys.result(journeys.LONG_CASE, "failed", comment="<b>No</b> bikes", evidence="x" * 300)
+    with console.ledger() as ledger:
+        under_way = Journey(ledger, release_chain(PATH_RELEASE, UNDER_WAY_ID)).planned().deployed("test")
+        under_way.cases("test", [basket, journeys.LONG_CASE, till], [journeys.result(basket), failed], store)
+        under_way.judged("test", defects=journeys.DEFECTS).deployed("integration").tested("user-acceptance")
+        voted = Journey(ledger, release_chain(PATH_RELEASE, BOARD_ID)).through().approved()
+        voted.step_begun(1).step_ended(1, Ended(by="sam", evidence="INC-7")).wave(1, 1).step_begun(2)
+    yield console.base
+    file.unlink()
+
+
+def test_how_far_a_release_has_come_is_for_those_who_may_read_all_of_it(airflow: str, console: Console) -> None:
+    path = where(UNDER_WAY_ID, "progress")
+    assert httpx.get(airflow + path).status_code == 401
+    assert console.ask("nora", "GET", path).status_code == 403
+    found = console.ask("rita", "GET", path).json()
+    assert {one["environment"]: one["state"] for one in found["environments"]} == {
+        "test": "passed",
+        "integration": "deployed",
+        "user-acceptance": "asked",
+        "staging": "pending",
+        "production": "pending",
+    }
+    assert [one["id"] for one in found["defects"]] == ["menu-1", "total-3", "bill-2", "print-1"]
+    assert console.ask("rita", "GET", where("none", "progress")).json() == {
+        "environments": [],
+        "steps": [],
+        "defects": [],
+    }
+
+
+def test_the_tab_shows_each_environment_in_order_with_its_state(airflow: str, page: Page) -> None:
+    page.goto(airflow + where(UNDER_WAY_ID))
+    environments = page.locator("section", has=page.get_by_role("heading", name="Environments", exact=True))
+    expect(environments.locator("tbody tr")).to_have_count(5)
+    for row in (
+        "test passed 1 of 1 host",
+        "integration after test side by side with user-acceptance running",
+        "user-acceptance after test side by side with integration waiting for sign-off",
+        "staging after integration and user-acceptance pending",
+        "production pending",
+    ):
+        expect(environments.get_by_role("row", name=row)).to_be_visible()
+    test = environments.get_by_role("row", name="test passed")
+    expect(test).to_contain_text("2 of 3 run")
+    expect(test).to_contain_text("1 failed, 1 not run, 1 passed")
+    asked = environments.get_by_role("row", name="user-acceptance after")
+    expect(asked).to_contain_text("Fay Tanaka, Sam Novak, Dan Mbeki (2 of 3 needed)")
+    expect(asked).to_contain_text("until 2026-11-25 06:17 UTC")
+    digest = asked.locator("code")
+    assert digest.get_attribute("title", timeout=5000) is not None
+    expect(page.get_by_role("row", name="bill-2")).to_contain_text("the policy stops releases to production")
+    expect(page.get_by_role("row", name="total-3")).to_contain_text("fixed by this release")
+
+
+def test_the_tab_shows_the_runbook_planned_against_actual(airflow: str, page: Page) -> None:
+    page.goto(airflow + where(BOARD_ID))
+    steps = page.locator("section", has=page.get_by_role("heading", name="Steps around the waves"))
+    first = steps.get_by_role("row", name="1. Tell the bank that payments pause before the first wave")
+    for part in ("by hand: Rita Reyes or Sam Novak", "done", "10 min", "Sam Novak: INC-7"):
+        expect(first).to_contain_text(part)
+    expect(steps.get_by_role("row", name="2. Add the columns of 2.0 after wave 1")).to_contain_text("running")
+    last = steps.get_by_role("row", name="3. Drop the old columns after the last wave")
+    expect(last).to_contain_text("cannot be taken back")
+    expect(last).to_contain_text("pending")
+    production = page.get_by_role("row", name="production deploying 1 of 3 hosts")
+    expect(production).to_contain_text("Ben Adler: Approve")
+
+
+@pytest.mark.parametrize("name", ["release", "tests"])
+def test_nothing_of_a_page_is_wider_than_a_phone(airflow: str, page: Page, name: str) -> None:
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    page.goto(airflow + where(UNDER_WAY_ID, name))
+    expect(page.get_by_text("SHOP-12").first).to_be_visible()
+    wide, window = page.evaluate(WIDTHS)
+    assert wide <= window
+
+
+def test_the_matrix_shows_what_was_tested_and_what_nobody_tested(airflow: str, page: Page) -> None:
+    page.goto(airflow + where(UNDER_WAY_ID, "tests"))
+    missing = page.locator(".reason.bad")
+    expect(missing).to_contain_text("till in test: The till adds up")
+    expect(page.get_by_role("row", name="SHOP-12 The basket adds up")).to_contain_text("passed")
+    failed = page.get_by_role("row", name="#7 The menu lists <b>every</b> bike")
+    expect(failed).to_contain_text("failed")
+    expect(failed).to_contain_text("<b>No</b> bikes")
+    assert page.locator("main b").count() == 0, "what people write is text"
+
+
+def test_a_ballot_begins_with_what_cannot_be_taken_back_and_shows_each_environment(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/{question_page(PATH_RELEASE, BOARD_ID, 'rollout.cast_ballot', -1)}")
+    for text in ("This release cannot be taken back as a whole.", "Environments before production"):
+        expect(page.get_by_text(text)).to_be_visible()
+    warning, table = (page.get_by_text(text).first for text in ("This release cannot", "Requested by"))
+    above, below = warning.bounding_box(), table.bounding_box()
+    assert above is not None
+    assert below is not None
+    assert above["y"] < below["y"]
+    expect(page.get_by_role("row", name="staging passed its gate; ran there for 2 hours 5 minutes")).to_be_visible()
+    expect(page.get_by_role("row", name="Defects 1 brought along by this release")).to_be_visible()
