@@ -75,7 +75,7 @@ def test_the_tab_shows_each_environment_in_order_with_its_state(airflow: str, pa
     expect(environments.locator("tbody tr")).to_have_count(5)
     for row in (
         "test passed 1 of 1 host",
-        "integration after test side by side with user-acceptance running",
+        "integration after test side by side with user-acceptance deployed, under test",
         "user-acceptance after test side by side with integration waiting for sign-off",
         "staging after integration and user-acceptance pending",
         "production pending",
@@ -129,7 +129,7 @@ def test_the_matrix_shows_what_was_tested_and_what_nobody_tested(airflow: str, p
 
 def test_a_ballot_begins_with_what_cannot_be_taken_back_and_shows_each_environment(airflow: str, page: Page) -> None:
     page.goto(f"{airflow}/{question_page(PATH_RELEASE, BOARD_ID, 'rollout.cast_ballot', -1)}")
-    for text in ("This release cannot be taken back as a whole.", "Environments before production"):
+    for text in ("This release cannot be taken back as a whole", "Environments before production"):
         expect(page.get_by_text(text)).to_be_visible()
     warning, table = (page.get_by_text(text).first for text in ("This release cannot", "Requested by"))
     above, below = warning.bounding_box(), table.bounding_box()

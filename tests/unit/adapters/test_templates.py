@@ -170,7 +170,7 @@ def test_a_ballot_begins_with_what_cannot_be_taken_back() -> None:
         "irreversible": describe_irreversible(rollout),
     }
     said = words(ballot(given=given))
-    warning = said.index("This release cannot be taken back as a whole.")
+    warning = said.index("This release cannot be taken back as a whole")
     assert warning < said.index("“Drop the old columns” cannot be taken back.") < said.index("Requested by")
     assert "as a whole" not in words(ballot(given={"runbook": given["runbook"], "irreversible": ()}))
 

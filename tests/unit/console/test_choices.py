@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import yaml
 
 from interlock.console.pages.choices import MOST, FormChoices
 from interlock.console.pages.in_force import look
@@ -29,6 +30,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.testing.defects import new_defects
 from interlock.locations import CATALOGUE
+from tests.factories import journeys
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_test_matrix import result
 
@@ -170,6 +172,32 @@ def test_a_form_says_which_stops_and_freezes_are_in_force(
     )
     ledger.append(INSTALLATION, FREEZE_OVERRIDDEN, given.model_dump(mode="json"), actor="ben", key="override")
     assert "Freeze in force" not in said(), "it does not hold this service back"
+
+
+def test_a_freeze_of_an_environment_on_the_way_to_production_holds_releases_back(
+    ledger: MemoryLedger, frozen: Path
+) -> None:
+    services, office = frozen / "services", frozen / "calendars" / "office.yaml"
+    shop = yaml.safe_load((services / "bike-shop.yaml").read_text(encoding="utf-8"))
+    (services / "repair-shop.yaml").write_text(yaml.safe_dump(journeys.service_file(shop)), encoding="utf-8")
+
+    whole = office.read_text(encoding="utf-8")
+
+    def closed(*environments: str) -> list[str]:
+        scope = f"\n    scope: {{ environments: [{', '.join(environments)}] }}\n    override_by"
+        office.write_text(whole.replace("\n    override_by", scope), encoding="utf-8")
+        return [
+            each for dag in ("release_repair_shop", "rollback_repair_shop") for each in look(frozen, ledger, dag)[1]
+        ]
+
+    (held,) = closed("staging")
+    assert "(trade in calendars/office.yaml) in staging, until 20" in held, "a rollback does not go there"
+    (held,) = closed("integration", "staging")
+    assert " in integration and staging, until" in held
+    assert len(closed("staging", "production")) == 2
+    assert not any(" in staging" in said for said in closed("staging", "production")), (
+        "production is what people ask of"
+    )
 
 
 def test_pages_of_no_service_name_the_freezes_of_all(ledger: MemoryLedger, frozen: Path) -> None:

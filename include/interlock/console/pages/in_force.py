@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +17,10 @@ from interlock.domain.calendars.entries import Entry, Occurrence
 from interlock.domain.calendars.overrides import overridden
 from interlock.domain.calendars.stops import STOPS, all_in_force, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service
-from interlock.domain.dag_names import TRAINS
+from interlock.domain.dag_names import ROLLBACKS, TRAINS
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Chains
+from interlock.domain.ledger.chain import Entry as LedgerEntry
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 from interlock.locations import catalogue_folder
 
@@ -51,24 +52,36 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
     freezes = [one for one in known.occurrences(now.year) if one.entry.effect == "deny" and one.start <= now < one.end]
     if not dag_id:
         of_production = [one for one in freezes if PRODUCTION in (one.entry.scope.environments or (PRODUCTION,))]
-        return InForce([str(stop) for stop in all_in_force(declared, now)], [*map(_in_words, of_production)])
+        return InForce([str(stop) for stop in all_in_force(declared, now)], [_in_words(one) for one in of_production])
     services = _services_of(folder, dag_id)
     stops = (str(stop) for service in services for stop in stops_in_force(declared, service, now))
     overrides = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
-    lifted = {one.name: overridden(overrides, one.name, PRODUCTION, now) for one in services}
-    held = [one for one in freezes if any(_holds(one.entry, each, lifted[each.name]) for each in services)]
-    return InForce([*dict.fromkeys(stops)], [*map(_in_words, held)])
+    back = dag_id.startswith(ROLLBACKS)
+    ways = [(each, (PRODUCTION,) if back else (*each.path, PRODUCTION)) for each in services]
+    held = [
+        _in_words(one, closed)
+        for one in freezes
+        if (
+            closed := [*dict.fromkeys(at for each, way in ways for at in _closed(one.entry, each, way, overrides, now))]
+        )
+    ]
+    return InForce([*dict.fromkeys(stops)], held)
 
 
-def _holds(freeze: Entry, service: Service, lifted: Collection[str]) -> bool:
-    """Tell whether a freeze keeps a service from production: it is about it, and not overridden for it."""
-    about_it = freeze.scope.holds(service.name, service.business_unit, PRODUCTION)
-    return about_it and freeze.place not in lifted
+def _closed(
+    freeze: Entry, service: Service, way: Sequence[str], overrides: Sequence[LedgerEntry], now: datetime
+) -> Iterator[str]:
+    """Yield the environments that a freeze closes to a service, of those on the way to production."""
+    for name in way:
+        about_it = freeze.scope.holds(service.name, service.business_unit, name)
+        if about_it and freeze.place not in overridden(overrides, service.name, name, now):
+            yield name
 
 
-def _in_words(one: Occurrence) -> str:
+def _in_words(one: Occurrence, closed: Collection[str] = (PRODUCTION,)) -> str:
     entry, whom = one.entry, ", ".join((*one.entry.scope.services, *one.entry.scope.business_units))
-    return f"{one.title} ({entry.place}){f' for {whom}' if whom else ''}, until {one.end:%Y-%m-%d %H:%M} UTC."
+    where = "" if PRODUCTION in closed else f" in {' and '.join(closed)}"
+    return f"{one.title} ({entry.place}){f' for {whom}' if whom else ''}{where}, until {one.end:%Y-%m-%d %H:%M} UTC."
 
 
 def _services_of(folder: Path, dag_id: str) -> list[Service]:

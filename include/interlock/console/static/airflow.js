@@ -52,6 +52,21 @@ export function questionPage(task) {
   return task.map_index >= 0 ? `${path}/mapped/${task.map_index}/required_actions` : `${path}/required_actions`;
 }
 
+// The questions of one task of one run, of which a tester may have hundreds: the first ones, and how many more there are.
+export function inGroups(questions, most = 3) {
+  const of = new Map();
+  for (const question of questions) {
+    const { dag_id: dag, dag_run_id: run, task_id: task } = question.task_instance;
+    const key = `${dag}/${run}/${task}`;
+    of.set(key, [...(of.get(key) ?? []), question]);
+  }
+  return [...of.values()].map((all) => (all.length > most + 1 ? { shown: all.slice(0, most), more: all.length - most } : { shown: all, more: 0 }));
+}
+
+export function questionsPage({ dag_id: dag, dag_run_id: run }) {
+  return `dags/${encodeURIComponent(dag)}/runs/${encodeURIComponent(run)}/required_actions`;
+}
+
 // The emergency stops and freezes in force, in words; of a Dag, those of its service.
 export const inForce = (dagId = "") =>
   read(`interlock/in_force${dagId ? `?dag_id=${encodeURIComponent(dagId)}` : ""}`).then(

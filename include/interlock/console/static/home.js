@@ -1,7 +1,7 @@
 // On Airflow's page Home, above all else: the emergency stops and freezes in force, and the questions that are for the reader.
 // Airflow runs this in its own page and lends its React and its components.
 
-import { base, inForce, isFor, openQuestions, reader, questionPage } from "./airflow.js";
+import { base, inForce, inGroups, isFor, openQuestions, reader, questionPage, questionsPage } from "./airflow.js";
 
 const { createElement, useEffect, useState } = globalThis.React;
 const { Box, Text } = globalThis.ChakraUI;
@@ -22,10 +22,13 @@ const banner = (color, key, attributes, ...content) =>
     createElement(Text, {}, ...content),
   );
 
-const asked = (question) => {
-  const path = questionPage(question.task_instance);
-  return banner("orange.solid", path, {}, "For you: ", createElement(Box, { as: "a", color: "fg.info", href: base + path, textDecoration: "underline" }, question.subject));
-};
+const forReader = (path, text) =>
+  banner("orange.solid", path, {}, "For you: ", createElement(Box, { as: "a", color: "fg.info", href: base + path, textDecoration: "underline" }, text));
+
+const asked = ({ shown, more }) => [
+  ...shown.map((question) => forReader(questionPage(question.task_instance), question.subject)),
+  more ? forReader(questionsPage(shown[0].task_instance), `${more} more questions like these`) : null,
+];
 
 function InterlockHome() {
   const [found, show] = useState({ holding: [], questions: [] });
@@ -44,7 +47,7 @@ function InterlockHome() {
     Box,
     { "data-testid": "interlock-home" },
     found.holding.map((said) => banner("red.solid", said, { role: "alert" }, said)),
-    found.questions.map(asked),
+    inGroups(found.questions).flatMap(asked),
   );
 }
 
