@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from interlock.domain.board.questions import ASK_TESTERS
+from interlock.domain.board.questions import ask_testers
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.catalogue.environment_path import FIRST
@@ -324,7 +324,7 @@ def _cases(entries: Sequence[Entry], environment: str) -> CaseCount | None:
         counts = closed[-1].counts
         demanded = closed[-1].demanded
         return CaseCount(demanded=demanded, run=demanded - counts.get("not_run", 0), results=counts)
-    task = ASK_TESTERS if environment == FIRST else ASK_TESTERS.replace(".", f".{environment}.")
+    task = ask_testers(environment)
     answers = (one.payload for one in entries if one.kind == kinds.ANSWER_GIVEN)
     given = {answer["map_index"] for answer in answers if answer["task_id"] == task}
     return CaseCount(demanded=planned[-1].demanded, run=len(given))
