@@ -14,8 +14,10 @@ import pytest
 import time_machine
 from hypothesis import HealthCheck, Phase, settings
 
+from tests import spread
 from tests.clock import NOW
 from tests.examples import examples
+from tests.spread import is_for_others
 
 PACKAGE = str(Path(__file__).parents[1] / "include")
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -86,12 +88,20 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"shuffled; again with make test ORDER={os.environ[ORDER]}" if ORDER in os.environ else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Shuffle, if it is asked for: the files, and the tests in each.
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what other workers collect."""
+    return (collection_path.is_file() and is_for_others(config, collection_path)) or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what other workers collect, files that are named too; and shuffle, if it is asked for.
+
+    The files are shuffled, and the tests in each.
 
     End-to-end files come first, for they take minutes. Their tests stay in order: each finds the production that the
     one before left, as the releases of a service do.
     """
+    items[:] = [item for item in items if not is_for_others(config, item.path)]
     if seed := os.environ.get(ORDER):
         drawn = random.Random(seed)
         files = {item.path: drawn.random() for item in items}
@@ -107,9 +117,18 @@ def end_to_end(item: pytest.Item) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of workers of ``-n auto``."""
-    from tests.spread import workers
+    return spread.workers(config)
 
-    return workers(config.args)
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let the scheduler count what was collected."""
+    session.config.stash[spread.SESSION] = session
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker what to collect."""
+    spread.tell(node)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -117,6 +136,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Return what spreads the files over workers."""
     if config.getvalue("dist") != "loadfile":
         return None
-    from tests.spread import Spread
-
-    return Spread(config, log)
+    return spread.Spread(config, log)
