@@ -21,7 +21,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-canary lint format catalogue trains schemas policy-backtest lock vendor
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-canary lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -67,8 +67,8 @@ evidence: $(READY) ## write the evidence pack of a release to a file (RUN=<dag i
 test: tools $(TESTED) ## run all tests; the fifteen slowest are listed at the end (ORDER=random: shuffled)
 	@$(if $(ORDER),INTERLOCK_TEST_ORDER=$(ORDER) )$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15 $(PYTEST)
 
-test-cluster: tools $(TESTED) ## a release, a rollback and a train on the cluster, end to end (some minutes)
-	@INTERLOCK_ENGINE=cluster $(BIN)/python -m pytest -q -n 0 tests/end_to_end/test_cluster.py
+test-cluster: tools $(TESTED) ## a release, a rollback and a train on the cluster: the same end-to-end tests as make test
+	@INTERLOCK_ENGINE=cluster $(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix tests/end_to_end/test_,release.py rollback.py trains.py)
 
 thorough: $(TESTED) ## try the property tests with ten times as many examples as make test (some minutes)
 	@INTERLOCK_HYPOTHESIS=thorough $(BIN)/python -m pytest -n auto --dist loadfile tests/unit
@@ -96,6 +96,9 @@ bench-verify: $(TESTED) ## time the proof of an evidence pack with a long chain 
 
 bench-permits: $(TESTED) ## time the check of a permit on a host, and what a permit of a large fleet compares (HOSTS=1000)
 	@$(BIN)/python -m benchmarks.permits --hosts $(or $(HOSTS),1000)
+
+bench-dags: $(TESTED) ## measure Airflow's Dag processor with 1,000 services, and how soon an edit shows (SERVICES=1000)
+	@$(BIN)/python -m benchmarks.dags --services $(or $(SERVICES),1000)
 
 bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)

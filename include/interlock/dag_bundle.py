@@ -129,7 +129,7 @@ def _files() -> Iterable[tuple[str, str]]:
             yield path.name, f"{path.read_text()}\n# Made of {sha256_of(seen)}.\n"
     for name, digest in digests.items():
         if service := _service_of(name):
-            made_of = sha256_of([*of_all, digest])
+            made_of = sha256_of({"all": of_all, "own": digest})
             yield f"{SERVICES}/{file_of_service(service)}", FILE.format(service=service, digest=made_of)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from airflow.configuration import conf
 from fastapi import HTTPException, status
@@ -104,4 +104,5 @@ def shared_storage() -> Storage | None:
     if not file:
         return None
     url = Path(file).read_text().strip()
-    return storage_from_string(url, wrap_exceptions=True, socket_timeout=2, socket_connect_timeout=2)
+    storage = storage_from_string(url, wrap_exceptions=True, socket_timeout=2, socket_connect_timeout=2)
+    return cast(Storage, storage)  # one for asyncio has another scheme

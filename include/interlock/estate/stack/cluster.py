@@ -126,7 +126,7 @@ def of_all(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",
         # A bundle, as an installation has it: each node makes the Dag files for itself.
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE]),
-        "INTERLOCK_DAGS": BUNDLE["name"],
+        "INTERLOCK_DAGS": str(BUNDLE["name"]),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_ASYNC_BEHIND_A_POOL": "interlock.airflow_settings.ASYNC_BEHIND_A_POOL",
         f"AIRFLOW_CONN_{STORAGE.upper()}": json.dumps(login),
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
