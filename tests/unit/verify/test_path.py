@@ -11,6 +11,7 @@ import pytest
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Flow, SignOff
 from interlock.domain.records import (
+    DefectLine,
     EnvironmentPassed,
     EnvironmentTested,
     PathStep,
@@ -59,6 +60,7 @@ class Trodden:
         self.without: set[str] = set()
         self.bundle = releases.rollout().bundle.sha256
         self.plan: dict[str, Any] = {}
+        self.shown: tuple[DefectLine, ...] = ()
 
     def tested(self, name: str, report: QualityReport) -> EnvironmentTested:
         soaked = SoakReport(
@@ -82,7 +84,13 @@ class Trodden:
         if name in self.left_out:
             return EnvironmentPassed(environment=name, left_out="policy.yaml says so")
         tested = self.tested(name, getattr(self, name))
-        return EnvironmentPassed(environment=name, tested=tested.digest, quality=tested.quality, waivers=tested.waivers)
+        return EnvironmentPassed(
+            environment=name,
+            tested=tested.digest,
+            quality=tested.quality,
+            waivers=tested.waivers,
+            defects=self.shown,
+        )
 
     def entries(self) -> list[make.Step]:
         found: list[make.Step] = []
@@ -126,6 +134,27 @@ def test_a_release_that_passed_its_environments_is_proven(tmp_path: Path) -> Non
     assert "passed uat, staging" in said
 
 
+def with_defects(path: Trodden) -> None:
+    """Have reports with a defect, which the plan shows."""
+    line = DefectLine(
+        id="basket-1", title="Basket", severity="major", environment="uat", version="1.0.0", state="fixed"
+    )
+    path.shown = (line,)
+    path.uat, path.staging = (one.model_copy(update={"defects": (line,)}) for one in (path.uat, path.staging))
+
+
+def test_the_plan_shows_the_defects_of_each_environment(tmp_path: Path) -> None:
+    path = Trodden()
+    with_defects(path)
+    proven, said = path.verified(tmp_path)
+    assert proven, said
+
+
+def hide_defects(path: Trodden) -> None:
+    with_defects(path)
+    path.shown = ()
+
+
 def change_bytes(path: Trodden) -> None:
     path.bundle = "9" * 64
 
@@ -146,6 +175,7 @@ def fail_uat(path: Trodden) -> None:
         (lambda path: path.without.add("sign_off.decided uat"), "sign_off.decided of uat: expected a decision"),
         (change_bytes, "path.tested of uat: expected bundle"),
         (fail_uat, "it failed in uat"),
+        (hide_defects, "path.judged of uat: has other defects than plan.json"),
         (lambda path: setattr(path, "soak", timedelta(hours=1)), "expected a soak of PT2H, found 1:00:00"),
         (lambda path: path.votes.pop(), "sign_off.decided of uat: records an approval; counted again"),
         (lambda path: path.votes.append(make.vote("cora", "Reject", minutes=4)), "counted again"),
