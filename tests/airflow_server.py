@@ -24,6 +24,7 @@ from tests.witness import digest_of, given_payload, worded_payload
 
 RUN = ("release_bike_shop", "manual__2026-11-23T06:17:00+00:00")
 CHAIN = release_chain(*RUN)
+LONG_AGO = "2000-01-01T00:00:00+00:00"
 ACCOUNTS = {"reader": "r3ader", "board_clerk": "cl3rk", "interlock_conductor": "c0nductor"}
 _QUESTION = re.compile(r"/taskInstances/([^/]+)/(-?\d+)/hitlDetails$")
 _RUN = re.compile(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+)(/hitlDetails)?)?")
@@ -186,7 +187,8 @@ class AirflowServer(ThreadingHTTPServer):
         asked = (dag_id, content.get("dag_run_id") or f"manual__{len(self.runs)}")
         if asked in self.runs:
             return 409, {"detail": "DagRun already exists"}
-        self.runs[asked] = {"state": "running", "conf": content["conf"], "by": user, "dag_run_id": asked[1]}
+        run = {"state": "running", "conf": content["conf"], "by": user, "dag_id": dag_id, "dag_run_id": asked[1]}
+        self.runs[asked] = {**run, "triggering_user_name": user}
         return 200, self.runs[asked]
 
     def _log_in(self, content: dict[str, str]) -> tuple[int, Any]:
@@ -203,8 +205,8 @@ class AirflowServer(ThreadingHTTPServer):
         return self.more.get(path)
 
     def _audited(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
-        wanted = {name: query[name][0] for name in ("dag_id", "event") if name in query}
-        part, after = query.get("event_pattern", [""])[0], datetime.fromisoformat(query["after"][0])
+        wanted = {name: query[name][0] for name in ("dag_id", "run_id", "event") if name in query}
+        part, after = query.get("event_pattern", [""])[0], datetime.fromisoformat(query.get("after", [LONG_AGO])[0])
         return [
             row
             for row in self.audit

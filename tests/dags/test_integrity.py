@@ -196,6 +196,18 @@ runbook:
     estimate: PT5M
     do: { command: { script: scripts/dns.sh } }
     way_back: { command: { script: scripts/dns-back.sh } }
+  - name: close-the-books
+    title: Close the books
+    when: after
+    estimate: PT5M
+    do: { dag_run: { dag: close_the_books } }
+    way_back: { function: { connection: shop_functions, name: open-the-books, ask: [sam] } }
+  - name: notify
+    title: Notify the warehouse
+    when: after
+    estimate: PT1M
+    do: { function: { connection: shop_functions, name: notify, ask: [sam] } }
+    way_back: { dag_run: { dag: call_the_warehouse } }
 """
 
 PREBUILT = {
@@ -258,13 +270,21 @@ def after(dag: dict[str, Any], task: str) -> list[str]:
 def test_steps_are_done_in_their_order_around_the_waves(strategies: dict[str, Any], release: dict[str, Any]) -> None:
     dag = strategies["release_runbook_shop"]
     asked = ["prepare_step_1", "ask_step_1", "ask_step_1_over", "step_1"]
-    order = ["measure_baseline", *asked, "step_2", "wave_1", "step_3", "wave_2", "step_4"]
+    order = ["measure_baseline", *asked, "step_2", "wave_1", "step_3", "wave_2", "step_4", "step_5"]
+    order += ["prepare_step_6", "ask_step_6", "ask_step_6_over", "step_6"]
     for before, then in pairwise(f"implementation.{task}" for task in order):
         assert then in dag["tasks"][before]["downstream"]
-    assert "verification.smoke_hosts" in dag["tasks"]["implementation.step_4"]["downstream"]
+    assert "verification.smoke_hosts" in dag["tasks"]["implementation.step_6"]["downstream"]
+    elsewhere = {task for task, told in dag["tasks"].items() if told["type"] == "DoElsewhere"}
+    assert elsewhere == {
+        "implementation.step_5",
+        "implementation.prepare_step_6",
+        "verification.prepare_back_step_5",
+        "verification.back_step_6",
+    }
     assert dag["tasks"]["implementation.ask_step_1"]["type"] == "Question"
     assert steps(dag)["step_1"] == "Tell the bank"
-    for task in ("step_1", "step_2", "wave_1", "step_3", "wave_2", "step_4"):
+    for task in ("step_1", "step_2", "wave_1", "step_3", "wave_2", "step_4", "step_5", "prepare_step_6", "step_6"):
         assert "verification.begin_back_out" in dag["tasks"][f"implementation.{task}"]["downstream"]
     assert all(len(told["doc"]) > 30 and told["retries"] >= 2 for told in dag["tasks"].values())
     rollback = {task for task in strategies["rollback_runbook_shop"]["tasks"] if "step" in task}
@@ -283,13 +303,15 @@ def test_database_changes_are_rehearsed_before_the_release_comes_to_test(
 
 def test_ways_back_are_gone_in_reverse_around_the_hosts(strategies: dict[str, Any]) -> None:
     tasks = strategies["release_runbook_shop"]["tasks"]
-    order = ["begin_back_out", "back_step_4", "back_step_3", "back_out"]
+    order = ["begin_back_out", "back_step_6", "prepare_back_step_5", "ask_back_step_5", "ask_back_step_5_over"]
+    order += ["back_step_5", "back_step_4", "back_step_3", "back_out"]
     order += ["prepare_back_step_1", "ask_back_step_1", "ask_back_step_1_over", "back_step_1"]
     for before, then in pairwise(f"verification.{task}" for task in order):
         assert then in tasks[before]["downstream"]
     assert "verification.back_step_2" not in tasks, "it has no way back"
     assert tasks["verification.begin_back_out"]["rule"] == "one_failed"
-    for task in ("back_step_4", "back_step_3", "back_out", "prepare_back_step_1", "back_step_1"):
+    ways = ("back_step_6", "prepare_back_step_5", "back_step_5", "back_step_4", "back_step_3", "back_out")
+    for task in (*ways, "prepare_back_step_1", "back_step_1"):
         assert tasks[f"verification.{task}"]["rule"] == "none_skipped", "one that fails does not keep the others"
     assert "closure.record_outcome" in tasks["verification.back_step_1"]["downstream"]
 

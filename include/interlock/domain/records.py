@@ -571,6 +571,9 @@ class PlannedStep(Model):
     do: Action
     way_back: Action | None = Field(description="What takes it back; none: it cannot be taken back")
     host: Later[Host] = Field(None, description="Of a command: the host that runs it")
+    pinned: Later[dict[StepDirection, dict[str, str]]] = Field(
+        None, description="Of what Airflow or AWS does: what it was when the plan was frozen, such as its digest"
+    )
     works_from: Later[str] = Field(None, description="The oldest version that works after it; none: all do")
     migrates: Later[str] = Field(None, description="The database that it changes; none: none")
     left_out: str = Field("", exclude_if=not_, description="Why it is not done in this release; empty: it is done")
@@ -578,7 +581,7 @@ class PlannedStep(Model):
     @property
     def is_irreversible(self) -> bool:
         """Whether the release cannot be taken back as a whole because of it."""
-        return self.way_back is None and not self.left_out
+        return self.way_back is None and not self.left_out and self.do.snapshot is None
 
     def action(self, direction: StepDirection) -> Action | None:
         """Return what is done in a direction; None: nothing."""

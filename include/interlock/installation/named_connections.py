@@ -29,3 +29,7 @@ def named_by(services: Iterable[Service]) -> Iterator[Named]:
             yield Named(environment.ssh, f"{file}: environments.{name}.ssh", "ssh")
         for name, database in service.databases.items():
             yield Named(database.connection, f"{file}: databases.{name}.connection", "database")
+        for number, step in enumerate(service.runbook):
+            for key, action in step.actions:
+                if action.connection:
+                    yield Named(action.connection, f"{file}: runbook.{number}.{key}.{action.kind}.connection", "aws")

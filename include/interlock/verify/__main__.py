@@ -952,11 +952,12 @@ def steps_of(plan: dict[str, Any], approved: str, direction: str) -> dict[str, d
 
 
 def step_hosts(pack: Pack, where: str, id: str, plan: dict[str, Any], approved: str) -> list[dict[str, Any]]:
-    """Return the hosts that a step connects to: that of a command, and else none."""
+    """Return the hosts that a step connects to: that of a command or of a document on a host, and else none."""
     for direction, key in (("forward", "do"), ("back", "way_back")):
         step = steps_of(plan, approved, direction).get(id)
         if step is not None:
-            return [step["host"]] if (step[key] or {}).get("command") else []
+            action = step[key] or {}
+            return [step["host"]] if action.get("command") or (action.get("document") or {}).get("host") else []
     pack.findings.append(f"{where}: expected a permit for a step of the approved plan, found one for {id or 'none'}")
     return []
 

@@ -30,6 +30,10 @@ from tests.unit.domain import samples
 HOSTS = (releases.host(1), releases.host(2), releases.host(3))
 TELL = {"manual": {"who": ["rita"], "instructions": "Call the bank.", "evidence": "the number of the ticket"}}
 MIGRATE = {"command": {"script": "scripts/migrate.sh"}}
+BOOKS = {"dag_run": {"dag": "close_the_books", "conf": {"month": "2026-11"}}}
+SNAPSHOT = {"snapshot": {"connection": "shop_snapshots", "instance": "shop"}}
+FUNCTION = {"connection": "shop_functions", "name": "notify", "ask": ["rita"]}
+DOCUMENT = {"connection": "shop_documents", "name": "Shop-Flush"}
 
 
 def step(name: str = "migrate", when: str = "before", **changes: Any) -> dict[str, Any]:
@@ -86,6 +90,16 @@ def test_a_moment_is_after_a_wave(when: str, wave: int) -> None:
         ([step(do={"command": {"script": "../up.sh"}})], "must be a path inside the checkout"),
         ([step(do={"command": {"script": "a", "timeout": "PT2H"}})], "must be at most 1 hour"),
         ([step(f"s{number}") for number in range(21)], "at most 20 items"),
+        ([step(do={"dag_run": {"dag": "release_bike_shop"}})], "is the name of a Dag of Interlock (release.py)"),
+        ([step(do={"dag_run": {"dag": "Emergency_Stop"}})], "is the name of a Dag of Interlock (emergency_stop.py)"),
+        ([step(do={"dag_run": {"dag": "books", "conf": {"a": "b" * 20_000}}})], "bytes of JSON, and may be at most"),
+        ([step(do={"dag_run": {"dag": "books", "conf": {"a": float("nan")}}})], "Out of range float values"),
+        ([step(do={"dag_run": {"dag": "books", "within": "P2D"}})], "must be at most 1 day"),
+        ([step(do={"function": {**FUNCTION, "ask": []}})], "at least 1 item"),
+        ([step(do={"function": {**FUNCTION, "within": "PT16M"}})], "must be at most 15 minutes"),
+        ([step(do={"document": {**DOCUMENT, "host": "bike-shop-production-1"}})], "ask goes with host"),
+        ([step(do={"document": {**DOCUMENT, "ask": ["rita"]}})], "ask goes with host"),
+        ([step(do={"snapshot": {"instance": "shop"}})], "Field required"),
     ],
 )
 def test_a_runbook_that_cannot_be_done_is_refused(steps: list[dict[str, Any]], said: str) -> None:
@@ -115,6 +129,38 @@ def test_a_rehearsal_runs_commands_on_a_test_host_and_leaves_the_rest_out() -> N
     assert (command.host, command.left_out) == (releases.host(4), "")
     assert "rehearsal" in manual.left_out
     assert not manual.is_irreversible
+
+
+def test_what_airflow_and_aws_do_is_left_out_of_a_rehearsal() -> None:
+    made = [step(f"s{number}", do=do) for number, do in enumerate((BOOKS, SNAPSHOT, {"function": FUNCTION}))]
+    assert all("rehearsal" in one.left_out for one in planned_steps(service(*made), HOSTS, rehearsal=True))
+
+
+def test_a_snapshot_without_a_way_back_is_not_irreversible_and_a_dag_run_is() -> None:
+    made = [step("copy", do=SNAPSHOT, way_back="none"), step("books", do=BOOKS, way_back="none")]
+    copy, books = planned_steps(service(*made), HOSTS, rehearsal=False)
+    assert (copy.is_irreversible, books.is_irreversible) == (False, True)
+    assert irreversible_of(map(Step.model_validate, made)) == ("books",)
+    rows = describe_steps((copy, books), {})
+    assert [row[2] for row in rows] == [
+        "a snapshot of the database shop",
+        'a run of the Dag close_the_books with {"month":"2026-11"}',
+    ]
+    assert [row[3] for row in rows] == ["none: it changes nothing", "none: it cannot be taken back"]
+
+
+def test_who_is_asked_in_doubt_is_named_and_bound_to() -> None:
+    document = {"document": {**DOCUMENT, "host": HOSTS[1].name, "ask": ["rita"]}}
+    on_host, called = planned_steps(
+        service(step("flush", do=document), step("tell", do={"function": FUNCTION})), HOSTS, rehearsal=False
+    )
+    assert (on_host.host, called.do.on_host) == (HOSTS[1], None)
+    first, second = describe_steps((on_host, called), {"rita": "Rita Reyes"})
+    assert first[2] == (f"the Systems Manager document Shop-Flush on {HOSTS[1].name}; asked if in doubt: Rita Reyes")
+    assert second[2] == "the Lambda function notify, $LATEST; asked if in doubt: Rita Reyes"
+    for one, within in ((on_host, timedelta(hours=5)), (called, timedelta(hours=4, minutes=1))):
+        assert one.do.question is not None
+        assert one.do.question.within == within, "its own time, and then the time to answer"
 
 
 def test_a_command_needs_a_host_of_the_environment_and_a_program_of_the_bundle() -> None:

@@ -78,6 +78,27 @@ def doing(**second: Any) -> make.Change:
     return change
 
 
+def on_a_host(direction: StepDirection = "forward", **permit: Any) -> tuple[make.Change, tuple[Any, ...]]:
+    """Return a release whose only step is a document of Systems Manager on a host, and its runbook."""
+    document = {"connection": "x", "name": "Shop-Flush", "host": HOSTS[1].name, "ask": ["rita"]}
+    runbook = planned_steps(service(step(do={"document": document}, way_back="none")), HOSTS, rehearsal=False)
+
+    def change(many: list[make.Step]) -> list[make.Step]:
+        return [*many[:9], *entries_of(plan_of(many), 1, 9, direction, permit), *many[9:]]
+
+    return change, runbook
+
+
+def test_the_permit_of_a_document_on_a_host_names_this_host(tmp_path: Path) -> None:
+    change, runbook = on_a_host()
+    proven, said = changed(tmp_path, change, runbook=runbook)
+    assert proven, said
+    change, runbook = on_a_host(hosts=[])
+    proven, said = changed(tmp_path / "other", change, runbook=runbook)
+    assert not proven
+    assert "expected hosts " in said
+
+
 def without_a_step(many: list[make.Step]) -> list[make.Step]:
     return [*many[:9], *entries_of(plan_of(many), 1, 9), *many[9:]]
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from interlock.domain.canonical import Model
 from interlock.domain.dag_names import Place
 from interlock.domain.errors import AssetMissing, ReleaseError, TransientError
-from interlock.domain.ledger.interventions import AuditRow, audit_row
+from interlock.domain.ledger.interventions import AuditRow, audit_row, done_by_hand
 from interlock.domain.records import Vote
 
 from ._tls import authorities
@@ -228,6 +228,10 @@ class AirflowApi:
         """Return what people asked Airflow to do to a run, by its audit log; done or refused, it does not say."""
         with _explained(f"read the audit log of {dag_id}, run {run_id}"):
             return list(self.pages("eventLogs", "event_logs", dag_id=dag_id, run_id=run_id))
+
+    def changed_by_hand(self, dag_id: str, run_id: str) -> tuple[AuditRow, ...]:
+        """Return what people did to a run of a Dag that is not under release control, by its audit log."""
+        return done_by_hand(map(audit_row, self.interventions(dag_id, run_id)), (), dag_id=dag_id, run_id=run_id)
 
     def audit_log(self, after: datetime, **wanted: str) -> tuple[AuditRow, ...]:
         """Return the rows of the audit log since an instant, the oldest first.

@@ -312,8 +312,10 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     if service.cases is not None:
         named += [(("cases", "testers", role), users) for role, users in service.cases.testers.items()]
     for number, step in enumerate(service.runbook):
-        asked = [(key, action.manual) for key, action in step.actions if action.manual is not None]
-        named += [(("runbook", number, key, "manual", "who"), manual.who) for key, manual in asked]
+        for key, action in step.actions:
+            if action.question is not None:
+                asks = "who" if action.manual else "ask"
+                named.append((("runbook", number, key, action.kind, asks), action.question.who))
     for place, users in named:
         for index, user in enumerate(users):
             yield from unknown_name((*place, index), user, people, "a person listed in board.yaml")

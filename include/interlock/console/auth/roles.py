@@ -66,7 +66,7 @@ ROLES: dict[str, frozenset[Permission]] = {
     | _all(CREATE, "XComs")
     | _all(DELETE, RUNS, "Task Instances", "XComs")
     | _all(READ, DAGS, "Audit Logs"),
-    "interlock_reader": WEBSITE | RECORDS | _all(READ, "Audit Logs"),
+    "interlock_reader": WEBSITE | RECORDS | _all(READ, "Audit Logs", "DAG Code"),
     "board_clerk": WEBSITE | _all(READ, QUESTIONS) | _all(EDIT, QUESTIONS),
     CONDUCTOR: WEBSITE,
     PIPELINE: WEBSITE | _all(READ, RUNS),

@@ -155,7 +155,7 @@ def _named_by(service: Service) -> Iterator[str]:
     asked += [service.cases.testers] if service.cases else []
     yield from (user for of_roles in asked for users in of_roles.values() for user in users)
     for step in service.runbook:
-        yield from (user for _, action in step.actions if action.manual for user in action.manual.who)
+        yield from (user for _, action in step.actions if action.question for user in action.question.who)
 
 
 def _waivers(in_force: PolicyInForce, people: Sequence[Person]) -> dict[str, tuple[str, ...]]:

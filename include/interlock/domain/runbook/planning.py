@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import ChangeType, Service
@@ -26,12 +26,12 @@ def planned_steps(service: Service, hosts: Sequence[Host], *, rehearsal: bool) -
 
 
 def _planned(number: int, step: Step, hosts: Sequence[Host], *, rehearsal: bool) -> PlannedStep:
-    people = any(one.command is None for _, one in step.actions)
-    left_out = _ONLY_IN_PRODUCTION if rehearsal and (people or step.works_from) else ""
+    others = any(one.command is None for _, one in step.actions)
+    left_out = _ONLY_IN_PRODUCTION if rehearsal and (others or step.works_from) else ""
     if rehearsal and step.migrates:
         left_out = _ON_THE_COPY
-    commands = [one.command for _, one in step.actions if one.command is not None]
-    wanted = next((one.host for one in commands if one.host), None)
+    on_hosts = [one.on_host for _, one in step.actions if one.on_host is not None]
+    wanted = next((one.host for one in on_hosts if one.host), None)
     return PlannedStep(
         number=number,
         name=step.name,
@@ -41,7 +41,7 @@ def _planned(number: int, step: Step, hosts: Sequence[Host], *, rehearsal: bool)
         estimate=step.estimate,
         do=step.do,
         way_back=step.way_back if isinstance(step.way_back, Action) else None,
-        host=_chosen(step, None if rehearsal else wanted, hosts) if commands and not left_out else None,
+        host=_chosen(step, None if rehearsal else wanted, hosts) if on_hosts and not left_out else None,
         works_from=step.works_from,
         migrates=step.migrates,
         left_out=left_out,
@@ -111,12 +111,17 @@ def describe_action(step: PlannedStep, action: Action | None, names: Mapping[str
     :param names: the name of each person, by user name.
     """
     if action is None:
-        return "none: it cannot be taken back"
+        return "none: it cannot be taken back" if step.do.snapshot is None else "none: it changes nothing"
     if action.manual is not None:
-        who = " or ".join(names.get(user, user) for user in action.manual.who)
-        return f"by hand: {who}, within {in_words(action.manual.within)}; to show: {action.manual.evidence}"
-    where = f" on {step.host.name}" if step.host and action.command is not None else ""
-    return f"{action}{where}"
+        who, within = _named(action.manual.who, names), in_words(action.manual.within)
+        return f"by hand: {who}, within {within}; to show: {action.manual.evidence}"
+    where = f" on {step.host.name}" if step.host and action.on_host is not None else ""
+    asked = f"; asked if in doubt: {_named(action.question.who, names)}" if action.question else ""
+    return f"{action}{where}{asked}"
+
+
+def _named(users: Iterable[str], names: Mapping[str, str]) -> str:
+    return " or ".join(names.get(user, user) for user in users)
 
 
 def describe_steps(steps: Sequence[PlannedStep], names: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:

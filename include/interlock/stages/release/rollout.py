@@ -54,6 +54,7 @@ from interlock.stages.approvals.people import ask_board, ballots, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
 from interlock.stages.rollback.earlier_release import read_earlier_release
 from interlock.stages.runbook.contract import refuse_contracts
+from interlock.stages.runbook.places import pinned_steps
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.calendars import foreseen, overrides_at
 from interlock.stages.runtime.conflicts import noted
@@ -90,7 +91,8 @@ def freeze_plan(
         raise GateRejected("This artifact with this quality report was not accepted.")
     train = None if back else requested(catalogue).train
     targets = assets.hosts[plan.target]
-    runbook = () if back else planned_steps(catalogue.service, targets, rehearsal=plan.rehearsal)
+    steps = () if back else planned_steps(catalogue.service, targets, rehearsal=plan.rehearsal)
+    runbook = pinned_steps(steps)
     rule = rule_of(catalogue, plan, irreversible=any(step.is_irreversible for step in runbook))
     refuse_contracts(catalogue, runbook)
     refuse_unvoted(runbook, plan.change_type, asked=rule is not None)

@@ -30,7 +30,8 @@ from interlock.domain.records import (
     SmokeResult,
     VerificationReport,
 )
-from interlock.stages.runbook.ways_back import NOTHING_CHANGED, begin_back_out, reason_of_back_out, ways_back
+from interlock.stages.runbook.planned import NOTHING_CHANGED
+from interlock.stages.runbook.ways_back import begin_back_out, reason_of_back_out, ways_back
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import changed, deployed, environment_asset
 from interlock.stages.runtime.evidence import chain_entries, record

@@ -118,7 +118,7 @@ def _permitted(
 def hosts_of(step: PlannedStep, direction: StepDirection) -> list[Host]:
     """Return the hosts that a step connects to."""
     action = step.action(direction)
-    return [step.host] if step.host is not None and action is not None and action.command is not None else []
+    return [step.host] if step.host is not None and action is not None and action.on_host is not None else []
 
 
 def finish(

@@ -5,38 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import XComArg, chain
 
 from interlock.domain.board.questions import ASK_STEP
 from interlock.domain.catalogue import Service
-from interlock.domain.catalogue.runbook_file import Step, wave_of
-from interlock.domain.errors import PolicyViolation
-from interlock.domain.records import PlannedStep, RolloutPlan, StepReport
+from interlock.domain.catalogue.runbook_file import ManualStep, Step, wave_of
+from interlock.domain.records import RolloutPlan, StepReport
 from interlock.domain.runbook.progress import FAILED
 from interlock.stages.approvals.people import ask
 from interlock.stages.runtime.taskflow import WHILE_HOSTS_ARE_SILENT, stage_task
 
 from . import questions
+from .elsewhere import DoElsewhere
 from .once import carry_out
+from .planned import planned
 
 LONGEST = timedelta(hours=3)
 """For a task that runs a command, which has a time limit of its own."""
-
-
-def planned(rollout: RolloutPlan, number: int) -> PlannedStep:
-    """Return a step of a frozen plan.
-
-    :raises PolicyViolation: the plan does not have it, because the file of the service changed.
-    """
-    found = next((step for step in rollout.steps if step.number == number), None)
-    if found is None:
-        raise PolicyViolation(
-            f"The frozen plan has no step {number}.",
-            rule="only the frozen plan is carried out",
-            who="the person who changed the file of the service",
-            next_step="trigger the release again",
-        )
-    return found
 
 
 @stage_task(execution_timeout=LONGEST, retries=WHILE_HOSTS_ARE_SILENT)
@@ -71,29 +57,43 @@ def step_tasks(service: Service, rollout: XComArg, wave: int, last: XComArg) -> 
     steps: list[XComArg] = []
     for number, step in enumerate(service.runbook, start=1):
         if wave_of(step.when, waves) == wave:
-            last = _tasks_of(service, number, step, rollout, last)
-            steps.append(last)
+            made = _tasks_of(service, number, step, rollout, last)
+            steps, last = [*steps, *made], made[-1]
     return steps, last
 
 
-def _tasks_of(service: Service, number: int, step: Step, rollout: XComArg, last: XComArg) -> XComArg:
-    if step.do.manual is None:
-        made = run_step.override(task_id=f"step_{number}", task_display_name=step.title)
-        done: XComArg = made(service.name, number, rollout)
-        chain(last, done)
-        return done
-    prepared = prepare_step.override(task_id=f"prepare_step_{number}", task_display_name=f"{step.title}: prepare")(
-        service.name, number, rollout
-    )
-    over = ask(
-        prepared,
-        task_id=ASK_STEP.format(number=number).partition(".")[2],
-        title=f"{step.title}: ask who does it",
-        default=FAILED,
-        within=step.do.manual.within,
-        doc_md="Asks the people who do this step of the runbook. The answer is recorded in the ledger.",
-    )
-    settled: XComArg = settle_step.override(task_id=f"step_{number}", task_display_name=step.title)(number, rollout)
-    chain(last, prepared, settled)
+def _tasks_of(service: Service, number: int, step: Step, rollout: XComArg, last: XComArg) -> list[XComArg]:
+    name = {"task_id": f"step_{number}", "task_display_name": step.title}
+    first = name | ({} if step.do.question is None else prepares(f"step_{number}", step.title))
+    done: XComArg
+    if step.do.elsewhere is not None:
+        options = {"execution_timeout": LONGEST, "retries": WHILE_HOSTS_ARE_SILENT}
+        done = DoElsewhere(service=service.name, number=number, rollout=rollout, **options, **first).output
+    else:
+        makes = run_step if step.do.manual is None else prepare_step
+        done = makes.override(**first)(service.name, number, rollout)
+    chain(last, done)
+    if step.do.question is None:
+        return [done]
+    over = ask_about(done, step.do.question, ASK_STEP.format(number=number), step.title)
+    settled: XComArg = settle_step.override(**name)(number, rollout)
+    chain(done, settled)
     chain(over, settled)
-    return settled
+    return [done, settled]
+
+
+def prepares(task_id: str, title: str) -> dict[str, str]:
+    """Return the id and the title of the task before the question of another task."""
+    return {"task_id": f"prepare_{task_id}", "task_display_name": f"{title}: prepare"}
+
+
+def ask_about(prepared: XComArg, question: ManualStep, task_id: str, title: str) -> EmptyOperator:
+    """Ask the people who answer for a step; return the task after the question."""
+    return ask(
+        prepared,
+        task_id=task_id.partition(".")[2],
+        title=f"{title}: ask who does it",
+        default=FAILED,
+        within=question.within,
+        doc_md="Asks the people who answer for this step of the runbook. The answer is recorded in the ledger.",
+    )

@@ -10,22 +10,19 @@ from airflow.sdk.exceptions import AirflowSkipException
 from interlock.domain.board.questions import ASK_WAY_BACK
 from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.runbook_file import Action, Step, wave_of
-from interlock.domain.ledger.kinds import BACK_OUT_DONE
-from interlock.domain.records import BackOutReport, PlannedStep, RolloutPlan, StepReport
-from interlock.domain.runbook.progress import FAILED, has_begun
-from interlock.stages.approvals.people import ask
+from interlock.domain.records import StepReport
 from interlock.stages.runtime import permits, resources
-from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.taskflow import REASON, WHILE_HOSTS_ARE_SILENT, stage_task
-from interlock.stages.strategies import rolling, traffic
+from interlock.stages.strategies import traffic
 
 from . import questions
+from .elsewhere import DoElsewhere, await_end
 from .once import carry_out
-from .steps import LONGEST, planned
+from .planned import NOTHING_CHANGED, planned, planned_back
+from .steps import LONGEST, ask_about, prepares
 
 BEGINS = ".begin_back_out"
 """The end of the id of the task that begins a back-out, which keeps the reason for it."""
-NOTHING_CHANGED = "The release did not change its target, so there is nothing to back out."
 
 
 def reason_of_back_out(ti: Any) -> str:
@@ -56,26 +53,6 @@ def begin_back_out(service: str) -> None:
     traffic.restore(rollout, resources.catalogue_of(service).service)
 
 
-def _planned(number: int) -> tuple[RolloutPlan, PlannedStep]:
-    rollout = permits.frozen_plan()
-    if rollout is None:
-        raise AirflowSkipException(NOTHING_CHANGED)
-    return rollout, planned(rollout, number)
-
-
-def _hosts_first(service: str, rollout: RolloutPlan, step: PlannedStep) -> None:
-    """Take back the hosts of the waves after a step, before the step: what ran before the step needs it undone last."""
-    waves = len(rollout.waves)
-    after = wave_of(step.when, waves)
-    if not 0 < after < waves or not has_begun(rollout, step, chain_entries()):
-        return
-    described = resources.catalogue_of(service).service
-    hosts = [host for wave in rollout.waves[after:] for host in wave]
-    results = rolling.back_out(rollout, described, hosts)
-    because = f"The hosts after wave {after}, before “{step.title}” is taken back."
-    record(BACK_OUT_DONE, BackOutReport(because=because, results=results, verified=False))
-
-
 @stage_task(
     trigger_rule=TriggerRule.NONE_SKIPPED,
     execution_timeout=LONGEST,
@@ -88,24 +65,26 @@ def take_back_step(service: str, number: int) -> StepReport:
     A step that was done only in part, or of which it is not known, is taken back, too: its way back has to cope with
     that. If it fails, the other ways back follow all the same.
     """
-    rollout, step = _planned(number)
-    _hosts_first(service, rollout, step)
+    rollout, step = planned_back(service, number)
+    await_end(rollout, step)
     return carry_out(service, rollout, step, "back")
 
 
 @stage_task(trigger_rule=TriggerRule.NONE_SKIPPED, retries=WHILE_HOSTS_ARE_SILENT, after_end="way_back")
 def prepare_back_step(service: str, number: int) -> list[dict[str, Any]]:
     """Get a permit to take a manual step back, if it was begun, and prepare the question to the people who do it."""
-    rollout, step = _planned(number)
-    _hosts_first(service, rollout, step)
+    rollout, step = planned_back(service, number)
+    await_end(rollout, step)
     return questions.prepare(service, rollout, step, "back")
 
 
 @stage_task(trigger_rule=TriggerRule.NONE_SKIPPED, after_end="way_back")
 def settle_back_step(number: int) -> StepReport:
     """End the way back of a manual step as it was answered."""
-    rollout, step = _planned(number)
-    return questions.settle(rollout, step, "back")
+    rollout = permits.frozen_plan()
+    if rollout is None:
+        raise AirflowSkipException(NOTHING_CHANGED)
+    return questions.settle(rollout, planned(rollout, number), "back")
 
 
 def ways_back(service: Service, first: XComArg, hosts: XComArg) -> XComArg:
@@ -130,24 +109,21 @@ def ways_back(service: Service, first: XComArg, hosts: XComArg) -> XComArg:
 
 def _tasks_of(service: Service, number: int, step: Step, back: Action, last: XComArg) -> XComArg:
     title = f"Take back: {step.title}"
-    if back.manual is None:
-        taken: XComArg = take_back_step.override(task_id=f"back_step_{number}", task_display_name=title)(
-            service.name, number
-        )
-        chain(last, taken)
+    name = {"task_id": f"back_step_{number}", "task_display_name": title}
+    first = name | ({} if back.question is None else prepares(f"back_step_{number}", title))
+    taken: XComArg
+    if back.elsewhere is not None:
+        options: dict[str, Any] = {"execution_timeout": LONGEST, "retries": WHILE_HOSTS_ARE_SILENT}
+        options["trigger_rule"] = TriggerRule.NONE_SKIPPED
+        taken = DoElsewhere(service=service.name, number=number, **options, **first).output
+    else:
+        makes = take_back_step if back.manual is None else prepare_back_step
+        taken = makes.override(**first)(service.name, number)
+    chain(last, taken)
+    if back.question is None:
         return taken
-    prepared = prepare_back_step.override(task_id=f"prepare_back_step_{number}", task_display_name=f"{title}: prepare")(
-        service.name, number
-    )
-    over = ask(
-        prepared,
-        task_id=ASK_WAY_BACK.format(number=number).partition(".")[2],
-        title=f"{title}: ask who does it",
-        default=FAILED,
-        within=back.manual.within,
-        doc_md="Asks the people who take this step of the runbook back. The answer is recorded in the ledger.",
-    )
-    settled: XComArg = settle_back_step.override(task_id=f"back_step_{number}", task_display_name=title)(number)
-    chain(last, prepared, settled)
+    over = ask_about(taken, back.question, ASK_WAY_BACK.format(number=number), title)
+    settled: XComArg = settle_back_step.override(**name)(number)
+    chain(taken, settled)
     chain(over, settled)
     return settled

@@ -40,6 +40,7 @@ from interlock.locations import PROJECT, catalogue_folder
 
 if TYPE_CHECKING:
     from airflow.providers.smtp.hooks.smtp import SmtpHook
+    from botocore.config import Config
 
     from interlock.adapters.hosts.fleet import HostLogin
     from interlock.adapters.ledger.ledger import Ledger
@@ -63,10 +64,12 @@ def connections_of(service: Service) -> frozenset[str]:
     """Return the connections that a release of a service uses."""
     of_environments = (name for one in service.environments.values() for name in (one.aws, one.ssh))
     of_suites = (name for suite in service.suites.values() for name in suite.registries)
+    of_steps = (one.connection for step in service.runbook for _, one in step.actions if one.connection)
     build = service.build
     of_build = (build.connection,) if isinstance(build, Prebuilt) else build.registries
     of_databases = (one.connection for one in service.databases.values())
-    return frozenset((*CONNECTIONS, service.source.connection, *of_environments, *of_build, *of_suites, *of_databases))
+    named = (*of_environments, *of_build, *of_suites, *of_databases, *of_steps)
+    return frozenset((*CONNECTIONS, service.source.connection, *named))
 
 
 def connections_now(service: Service, hosts: Iterable[Host]) -> ConnectionDigests:
@@ -166,13 +169,17 @@ def login(environment: Environment) -> HostLogin:
 
 def aws(environment: Environment, client_type: str) -> Any:
     """Return a boto3 client for an environment's AWS account."""
-    return _aws(environment.aws, client_type)
+    return aws_of(environment.aws, client_type)
 
 
-def _aws(connection: str, client_type: str) -> Any:
+def aws_of(connection: str, client_type: str, config: Config = CLIENT_CONFIG) -> Any:
+    """Return a boto3 client of an Airflow connection.
+
+    :param config: by default for calls that may be repeated.
+    """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-    return AwsBaseHook(aws_conn_id=connection, client_type=client_type, config=CLIENT_CONFIG).get_conn()
+    return AwsBaseHook(aws_conn_id=connection, client_type=client_type, config=config).get_conn()
 
 
 def production(sandbox: Environment, service: str, name: str) -> Production:
@@ -186,7 +193,7 @@ def production(sandbox: Environment, service: str, name: str) -> Production:
     place = adapter.place_of(service, name, sandbox)
 
     def client(connection: str, kind: str) -> Any:
-        return _aws(connection, kind) if _connection(connection) else None
+        return aws_of(connection, kind) if _connection(connection) else None
 
     found = adapter.production_of(
         adapter.production_places(catalogue_folder()),

@@ -26,32 +26,35 @@ LEDGER_POLL = 10.0
 
 
 class RunTrigger(BaseTrigger):
-    """Fire when a run of a Dag has ended or was deleted.
+    """Fire when a run of a Dag has ended or was deleted, or when the time is up.
 
     It also fires when Airflow's API refuses to answer: the waiting task then asks itself, and fails with the reason.
 
     :param connection: the Airflow connection of the service account that reads.
+    :param until: when the time is up; None: never.
     """
 
-    def __init__(self, *, dag_id: str, run_id: str, connection: str) -> None:
+    def __init__(self, *, dag_id: str, run_id: str, connection: str, until: datetime | None = None) -> None:
         super().__init__()
-        self.dag_id, self.run_id, self.connection = dag_id, run_id, connection
+        self.dag_id, self.run_id, self.connection, self.until = dag_id, run_id, connection, until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
-            {"dag_id": self.dag_id, "run_id": self.run_id, "connection": self.connection},
+            {"dag_id": self.dag_id, "run_id": self.run_id, "connection": self.connection, "until": self.until},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the state of the run until it has ended."""
-        while True:
+        while not _is_up(self.until):
             try:
                 connection = await Connection.async_get(self.connection)
                 with closing(await asyncio.to_thread(AirflowApi.of, connection)) as api:
                     await asyncio.to_thread(api.log_in)
                     while (state := await asyncio.to_thread(api.run_state, self.dag_id, self.run_id)) in UNDER_WAY:
+                        if _is_up(self.until):
+                            break
                         await asyncio.sleep(POLL)
                 yield TriggerEvent({"why": f"the run is {state or 'gone'}"})
                 return
@@ -61,6 +64,11 @@ class RunTrigger(BaseTrigger):
             except ReleaseError as error:
                 yield TriggerEvent({"why": str(error)})
                 return
+        yield TriggerEvent({"why": "the time is up"})
+
+
+def _is_up(until: datetime | None) -> bool:
+    return until is not None and datetime.now(UTC) >= until
 
 
 class StartTrigger(BaseTrigger):
@@ -174,4 +182,4 @@ class AnswersTrigger(BaseTrigger):
                 await asyncio.sleep(POLL)
 
     def _time_is_up(self) -> bool:
-        return self.until is not None and datetime.now(UTC) >= self.until
+        return _is_up(self.until)
