@@ -25,7 +25,8 @@ from interlock.locations import PROJECT
 
 from .ports import free_network, free_port
 
-PATIENCE = 60.0
+PATIENCE = 240.0
+"""Seconds: a machine may have other work, and nothing is said here about how fast an estate is."""
 
 
 def free_settings(state: Path, **more: Any) -> Settings:

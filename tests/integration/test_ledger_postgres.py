@@ -34,6 +34,7 @@ from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
 from interlock.estate.stack import postgres
 from interlock.stages.runtime import resources
+from tests.estate_process import wait_until
 from tests.integration.ledger_server import ledger_connection, witness_connection
 
 WRITERS = 8
@@ -765,9 +766,7 @@ def test_server_that_has_no_encryption_is_refused_when_it_is_asked_for(server: S
         strict.entries(chain)
 
 
-def test_a_task_logs_in_to_the_ledger_once(
-    server: Settings, owner_url: str, chain: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_logs_in_to_the_ledger_once(server: Settings, chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def connection(name: str) -> Any:
@@ -775,25 +774,26 @@ def test_a_task_logs_in_to_the_ledger_once(
         return ledger_connection(server)
 
     monkeypatch.setattr(resources.BaseHook, "get_connection", connection)
+    begin = logins_since(server)
     with resources.one_ledger():
         with resources.ledger() as first:
             record(first, chain, "first")
         with resources.ledger() as again, resources.ledger() as within:
             record(again, chain, "second")
             assert [entry.key for entry in within.entries(chain)] == ["first", "second"]
-        assert sessions(owner_url) == 1
+        assert logins_since(server, begin) == 1
     assert asked == [resources.LEDGER]
-    assert sessions(owner_url) == 0
+    wait_until(lambda: logins_since(server, begin) == 0, "the end of the session")
     with resources.ledger() as first, resources.ledger() as again:
         assert first is not again
 
 
-def sessions(owner_url: str) -> int:
-    """Return how many processes are logged in as tasks are."""
-    count = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-    with closing(psycopg2.connect(owner_url)) as connection, connection.cursor() as cursor:
-        cursor.execute(count, (postgres.LEDGER_WRITER,))
-        return int(cursor.fetchone()[0])
+def logins_since(server: Settings, begin: Any = None) -> Any:
+    """Return how many are logged in as tasks are, and have been since an instant; without one, what time it is."""
+    count = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND backend_start > %s"
+    with closing(postgres.connect(server)) as connection, connection.cursor() as cursor:
+        cursor.execute(count, (postgres.LEDGER_WRITER, begin)) if begin else cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
 
 
 def test_a_ledger_goes_on_when_its_connection_is_cut(server: Settings, ledger: Ledger, chain: str) -> None:
