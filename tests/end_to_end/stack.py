@@ -208,7 +208,7 @@ def settings_of_stack(
             **ports,
             "INTERLOCK_STATE": str(folder / "state"),
             "INTERLOCK_NETWORK": network,
-            "INTERLOCK_PARSE_SECONDS": "120",  # the tests say when the catalogue has changed
+            "INTERLOCK_PARSE_SECONDS": "600",  # the tests say when the catalogue has changed
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),  # INTERLOCK_ENGINE: the caller's
         }
     )
