@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from interlock.estate.airflow.accounts import passwords
 from interlock.estate.settings import Settings
@@ -27,6 +30,33 @@ from .people import BIKE_SHOP, Colleague
 
 WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP, CARGO_SHOP = "wheel-shop", "corner-shop", "tandem-shop", "cargo-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
+PARCEL_SHOP, PARCEL_PIPELINE = "parcel-shop", "jenkins-parcel"
+"""Another, which its own pipeline builds, and the account of this pipeline."""
+BUILDER = "https://jenkins.spoke-wheel.example/"
+BUILT_HERE = """\
+build:
+  tool: make
+  build: [build]
+  test: [test]
+  output: build/bundle
+  junit: [build/reports/unit.xml]
+  coverage: build/reports/coverage.xml
+  time_limit: PT10M
+"""
+PREBUILT = """\
+build:
+  tool: prebuilt
+  store: https
+  connection: parcel_artifacts
+  artifact: shop/{version}/shop-{version}.tar.gz
+  statements: ["shop/{version}/shop-{version}.tar.gz.intoto.jsonl"]
+  junit: ["shop/{version}/unit.xml"]
+  coverage: shop/{version}/coverage.xml
+  workflow: Jenkinsfile
+"""
+WAIVABLE = "  provenance: { roles: [security], longest: P7D }\n"
+NOT_WAIVABLE = "  waivers: { provenance: { roles: [] } }\n"
+"""What another pipeline says may be waived, but not for this service, until a test changes that."""
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH", "POOL", "BROKER", "API_1", "API_2")
 
 
@@ -144,6 +174,7 @@ def impatient_catalogue(folder: Path) -> Path:
     board.write_text(text.replace("deadline: PT1H", "deadline: PT1M"))
     add_service(folder, WHEEL_SHOP)
     add_service(folder, TANDEM_SHOP)
+    add_prebuilt_service(folder)
     add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
     add_service_on_path(folder)
     return folder
@@ -185,6 +216,27 @@ def add_service(folder: Path, name: str, *, like: str = BIKE_SHOP, hosts: bool =
         assert text.count(old) == 1, f"{old} is elsewhere in {like}.yaml now"
         text = text.replace(old, new)
     (folder / "services" / f"{name}.yaml").write_text(text.replace(like, name) if hosts else text)
+
+
+def add_prebuilt_service(folder: Path) -> None:
+    """Add a service whose own pipeline builds it; the pipeline's private key is beside the catalogue."""
+    own = "    max_p95_ms: 800\n"
+    add_service(folder, PARCEL_SHOP, **{BUILT_HERE: PREBUILT, own: f"{own}{NOT_WAIVABLE}"})
+    key = Ed25519PrivateKey.generate()
+    pipeline_key(folder).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    policy_file = folder / "policy.yaml"
+    text = policy_file.read_text()
+    assert text.count("\nwaivers:\n") == 1, "the waivers are elsewhere now"
+    policy_file.write_text(text.replace("\nwaivers:\n", f"\nwaivers:\n{WAIVABLE}"))
+    rules = {"stores": ["parcel_artifacts"], "keys": [{"name": "jenkins", "key": pem, "builders": [BUILDER]}]}
+    with policy_file.open("a") as policy:
+        policy.write(yaml.safe_dump({"prebuilt": rules, "pipelines": {PARCEL_PIPELINE: [PARCEL_SHOP]}}))
+
+
+def pipeline_key(catalogue: Path) -> Path:
+    """Return the file of the private key with which the pipeline signs."""
+    return catalogue.parent / "pipeline.pem"
 
 
 def title(service: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -16,13 +18,14 @@ from interlock.adapters.artifacts import bundle
 from interlock.adapters.evidence import file_lists
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Prebuilt, ServiceCatalogue
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.errors import PolicyViolation, QualityRejected, RequestRefused
+from interlock.domain.ledger.kinds import ARTIFACT_BUILT
 from interlock.domain.records import Artifact, ReleasePlan
 from interlock.stages.release import prebuilt
 from interlock.stages.runtime import resources
 from tests.airflow_server import RUN
 from tests.factories import pipelines, releases
-from tests.factories.pipelines import BOM, COVERAGE, JUNIT, Pipeline
+from tests.factories.pipelines import BOM, BUILDER, COVERAGE, JUNIT, Pipeline
 from tests.file_server import FileServer, file_server
 from tests.git_project import git_project
 from tests.running_task import running_task
@@ -60,9 +63,20 @@ def commit(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def fetched(
-    server: FileServer, commit: str, pipeline: Pipeline, patch: pytest.MonkeyPatch, *, stores: bool = True, **said: Any
+    server: FileServer,
+    commit: str,
+    pipeline: Pipeline,
+    patch: pytest.MonkeyPatch,
+    *,
+    stores: bool = True,
+    waived_by: str = "",
+    plan: Mapping[str, Any] = MappingProxyType({}),
+    **said: Any,
 ) -> Artifact:
-    """Run the task on a release that a pipeline left."""
+    """Run the task on a release that a pipeline left.
+
+    :param waived_by: the role that may waive what does not hold; empty: nobody may.
+    """
     bike_shop = resources.catalogue_of("bike-shop")
     url = resources.repository_url(bike_shop.service)
     statement = pipelines.statement(
@@ -87,17 +101,27 @@ def fetched(
         bom="bom.json",
     )
     rules = pipeline.rules if stores else pipeline.rules.model_copy(update={"stores": ()})
-    policy = Policy.model_validate(bike_shop.policy.model_dump() | {"prebuilt": rules.model_dump()})
+    more: dict[str, Any] = {"prebuilt": rules.model_dump()}
+    if waived_by:
+        more["waivers"] = {"provenance": {"roles": [waived_by]}}
+    policy = Policy.model_validate(bike_shop.policy.model_dump() | more)
     service = bike_shop.service.model_copy(update={"build": spec})
     patch.setattr(resources, "catalogue_of", lambda _: ServiceCatalogue(policy, bike_shop.board, service))
-    plan = releases.plan(commit=releases.commit(sha=commit), artifact=DIGEST)
-    return taken(plan, patch)
+    return taken(releases.plan(commit=releases.commit(sha=commit), artifact=DIGEST, **plan), patch)
 
 
 def taken(plan: ReleasePlan, patch: pytest.MonkeyPatch) -> Artifact:
     with running_task("build.fetch_artifact", patch) as running:
         running.knows("plan.made", plan)
-        return Artifact.from_xcom(prebuilt.fetch_artifact.function("bike-shop", plan.to_xcom()))
+        try:
+            return Artifact.from_xcom(prebuilt.fetch_artifact.function("bike-shop", plan.to_xcom()))
+        except AirflowFailException as error:
+            recorded = [payload for kind, payload in running.recorded if kind == ARTIFACT_BUILT]
+            raise Refused(str(error), recorded, running.xcoms) from error.__cause__
+
+
+class Refused(Exception):
+    """The task failed. What it said, what it recorded, and its XComs."""
 
 
 def test_the_artifact_of_a_pipeline_becomes_the_record_that_a_build_leaves(
@@ -142,12 +166,29 @@ def test_our_provenance_says_what_was_taken_and_what_was_verified(
 def test_a_statement_that_is_wrong_is_on_record_as_one_that_does_not_hold(
     server: FileServer, commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact = fetched(server, commit, Pipeline(), monkeypatch, runDetails={"builder": {"id": "https://other/"}})
+    said = {"builder": {"id": "https://other/"}}
+    artifact = fetched(server, commit, Pipeline(), monkeypatch, waived_by="security", runDetails=said)
     assert artifact.origin is not None
     wrong = {claim.claim: claim.found for claim in artifact.origin.claims if not claim.holds}
     assert wrong["builder"] == "https://other/"
     assert wrong["tests"].endswith("which the provenance does not name")
     assert b"builder: does not hold; expected " in resources.store().get_bytes(artifact.log)
+
+
+@pytest.mark.parametrize("plan", [{}, {"rehearsal": True}, {"requested_by": "cora"}])
+def test_what_nobody_may_waive_ends_the_release_before_it_runs_anywhere(
+    server: FileServer, commit: str, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any]
+) -> None:
+    said, role = {"builder": {"id": "https://other/"}}, "security" if plan else ""
+    with pytest.raises(Refused) as error:
+        fetched(server, commit, Pipeline(), monkeypatch, plan=plan, waived_by=role, runDetails=said)
+    told, (recorded,), xcoms = error.value.args
+    assert isinstance(error.value.__cause__, QualityRejected)
+    assert f"builder: expected {BUILDER}; found https://other/" in told
+    assert "without waivers.provenance there, nobody may waive it" in told
+    wrong = [one["claim"] for one in recorded["origin"]["claims"] if not one["holds"]]
+    assert wrong == ["builder", "tests", "coverage", "bom"], "what was refused is on record"
+    assert xcoms["return_value"]["origin"] == recorded["origin"]
 
 
 def test_a_place_that_the_policy_does_not_allow_is_not_asked(

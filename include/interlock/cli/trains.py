@@ -63,7 +63,7 @@ def show(folder: Path, console: Console, *, with_ledger: bool, copies_in: Path) 
         return not table.broken
     makes_runs = unpaused([dag_of_train(name) for name in table.trains])
     with open_ledger(stored_connection("interlock_ledger")) as ledger:
-        platform = Platform(catalogue, ledger, opened)
+        platform = Platform(catalogue, ledger, opened, stored_connection, folder)
         alive = runs_under_way()
         going = [one for one in train_histories(ledger) if one.arrival is None and one.run in alive]
         for train in table.trains.values():

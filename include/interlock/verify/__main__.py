@@ -542,6 +542,7 @@ def check_train(pack: Pack, plan: dict[str, Any]) -> None:
     if not named:
         raise Refused(f"{where}: expected {plan['service']} on the manifest, found nothing of it")
     pack.compare(f"{where}, manifest", named[0], version=plan["version"], commit=plan["commit"])
+    pack.expect(named[0].get("artifact") == plan.get("artifact"), f"{where}, manifest: another artifact is planned")
     pack.compare(PLAN, plan, requested_by="interlock_conductor", change_type=manifest["change_type"])
 
 

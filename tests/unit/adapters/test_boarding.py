@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Connection
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.source import git as source_git
@@ -19,6 +20,9 @@ from interlock.domain.errors import SourceError, TransientError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.trains.manifest import Boarded, Found, LeftBehind
 from interlock.locations import CATALOGUE
+from tests.factories import pipelines
+from tests.factories.pipelines import Pipeline
+from tests.file_server import FileServer, file_server
 from tests.memory_ledger import MemoryLedger
 
 TAGS = ("1.0.0", "1.1.0", "v1.2.0", "2.0.0-rc.1", "nightly")
@@ -43,6 +47,11 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return commits
 
 
+def a_train(**passenger: Any) -> Train:
+    said = {"name": "weekly", "title": "Weekly", "owner": "o", "time_zone": "UTC", "cadence": {"cron": "0 1 * * *"}}
+    return Train.model_validate({**said, "passengers": [passenger]})
+
+
 class Office:
     """A platform with a ledger, and a train."""
 
@@ -57,9 +66,8 @@ class Office:
         yield source_git.open_repository(self.upstream["url"], self.folder / "repository.git")
 
     def look(self, *, service: str = "bike-shop", **passenger: Any) -> Found:
-        said = {"name": "weekly", "title": "Weekly", "owner": "o", "time_zone": "UTC", "cadence": {"cron": "0 1 * * *"}}
-        train = Train.model_validate({**said, "passengers": [{"service": service, **passenger}]})
-        return Platform(load_catalogue(CATALOGUE), self.ledger, self.opened).look(train)[service]
+        platform = Platform(load_catalogue(CATALOGUE), self.ledger, self.opened, Connection, CATALOGUE)
+        return platform.look(a_train(service=service, **passenger))[service]
 
     def ended(self, tag: str, outcome: str = "deployed", run: str = "") -> None:
         version = tag.removeprefix("v")
@@ -68,8 +76,8 @@ class Office:
         told = {"run": name, "service": "bike-shop", "version": version, "change_type": "normal", "outcome": outcome}
         self.ledger.append(INSTALLATION, "release.ended", told, actor="x", key=name)
 
-    def accepted(self, tag: str) -> None:
-        chain = self.planned(f"release_bike_shop/of_{tag}", tag)
+    def accepted(self, tag: str, artifact: str = "") -> None:
+        chain = self.planned(f"release_bike_shop/of_{tag}", tag, artifact)
         self.ledger.append(chain, "acceptance.decided", {"approved": True}, actor="x", key="accepted")
 
     def train(self, sent: str, accepted_meanwhile: str = "") -> None:
@@ -81,9 +89,10 @@ class Office:
         self.ledger.append(chain, "train.departed", {}, actor="x", key="2")
         self.ledger.append(chain, "passenger.departed", {"service": sent}, actor="x", key="3")
 
-    def planned(self, name: str, tag: str) -> str:
+    def planned(self, name: str, tag: str, artifact: str = "") -> str:
         chain = release_chain(*name.split("/"))
-        made = {"version": tag.removeprefix("v"), "commit": {"sha": self.upstream[tag]}}
+        made: dict[str, Any] = {"version": tag.removeprefix("v"), "commit": {"sha": self.upstream[tag]}}
+        made |= {"artifact": artifact} if artifact else {}
         self.ledger.append(chain, "plan.made", made, actor="x", key="plan")
         return chain
 
@@ -199,21 +208,94 @@ def test_a_repository_that_cannot_be_used_leaves_behind_but_one_that_does_not_an
         office.look(tags="*")
 
 
-def test_a_service_that_its_own_pipeline_builds_stays_behind(upstream: dict[str, str], tmp_path: Path) -> None:
-    office, catalogue = Office(upstream, tmp_path), load_catalogue(CATALOGUE)
-    build = Prebuilt(tool="prebuilt", store="oci", connection="shop_artifacts", artifact="shop/web")
-    service = catalogue.services["bike-shop"].model_copy(update={"build": build})
-    train = Train.model_validate(
-        {
-            "name": "weekly",
-            "title": "Weekly",
-            "owner": "o",
-            "time_zone": "UTC",
-            "cadence": {"cron": "0 1 * * *"},
-            "passengers": [{"service": "bike-shop", "tags": "*"}],
-        }
-    )
-    changed = catalogue.model_copy(update={"services": {"bike-shop": service}})
-    found = Platform(changed, office.ledger, office.opened).look(train)["bike-shop"]
+class Pipelined:
+    """A platform for a service that its own pipeline builds, and the place where the pipeline leaves its artifacts."""
+
+    def __init__(self, upstream: dict[str, str], folder: Path, server: FileServer) -> None:
+        self.office, self.upstream, self.server, self.pipeline = Office(upstream, folder), upstream, server, Pipeline()
+        self.stores = ("shop_artifacts",)
+
+    def leave(self, *digests: str, version: str = "1.2.0", by: Pipeline | None = None, **said: Any) -> None:
+        """Leave signed provenance about artifacts of a version."""
+        usual = {"repository": self.upstream["url"], "commit": self.upstream[f"v{version}"]}
+        signed = pipelines.statement(digests[0], pipelines.provenance(**usual | said))
+        signed["subject"] = [{"name": "shop.tar.gz", "digest": {"sha256": digest}} for digest in digests]
+        self.server.put(f"{version}.jsonl", (by or self.pipeline).envelope(signed))
+
+    def connection(self, name: str) -> Connection:
+        return Connection(conn_id=name, conn_type="http", host=self.server.url)
+
+    def look(self, **passenger: Any) -> Found:
+        catalogue = load_catalogue(CATALOGUE)
+        build = Prebuilt(
+            tool="prebuilt",
+            store="https",
+            connection="shop_artifacts",
+            artifact="shop-{version}.tar.gz",
+            statements=("{version}.jsonl", "{artifact}.jsonl"),
+        )
+        rules = self.pipeline.rules.model_copy(update={"stores": self.stores})
+        changed = catalogue.model_copy(
+            update={
+                "services": {"bike-shop": catalogue.services["bike-shop"].model_copy(update={"build": build})},
+                "policy": catalogue.policy.model_copy(update={"prebuilt": rules}),
+            }
+        )
+        train = a_train(service="bike-shop", **passenger)
+        platform = Platform(changed, self.office.ledger, self.office.opened, self.connection, CATALOGUE)
+        return platform.look(train)["bike-shop"]
+
+
+@pytest.fixture
+def pipelined(upstream: dict[str, str], tmp_path: Path) -> Iterator[Pipelined]:
+    with file_server() as server:
+        yield Pipelined(upstream, tmp_path, server)
+
+
+DIGEST, OTHER = "d" * 64, "e" * 64
+
+
+def test_of_a_service_that_its_own_pipeline_builds_the_signed_artifact_boards(pipelined: Pipelined) -> None:
+    pipelined.leave(DIGEST)
+    found = pipelined.look(tags="*1.*")
+    assert isinstance(found, Boarded)
+    assert (found.version, found.artifact) == ("1.2.0", DIGEST)
+
+
+def test_an_accepted_release_boards_with_its_artifact(pipelined: Pipelined) -> None:
+    pipelined.office.accepted("v1.2.0", artifact=OTHER)
+    found = pipelined.look(accepted=True)
+    assert isinstance(found, Boarded)
+    assert (found.version, found.artifact) == ("1.2.0", OTHER)
+    assert pipelined.server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        (None, "no statement at 1.2.0.jsonl"),
+        ({"by": Pipeline()}, "no pinned key of policy.yaml signed it"),
+        ({"commit": "b" * 40}, f"found {'b' * 40}"),
+        ({"repository": "https://elsewhere.example/shop.git"}, "source: expected "),
+        ({"builder": "https://elsewhere/"}, "builder: expected "),
+        ({"digests": (DIGEST, OTHER)}, f"names several artifacts of version 1.2.0: {DIGEST}, {OTHER}"),
+    ],
+    ids=["nothing", "another key", "another commit", "another repository", "another builder", "two"],
+)
+def test_without_one_artifact_that_is_proven_it_stays_behind(
+    pipelined: Pipelined, left: dict[str, Any] | None, why: str
+) -> None:
+    if left is not None:
+        pipelined.leave(*left.pop("digests", (DIGEST,)), **left)
+    found = pipelined.look(tags="*1.*")
     assert isinstance(found, LeftBehind)
-    assert "its own pipeline builds it" in found.why
+    assert (found.late, why in found.why) == (True, True), found.why
+
+
+def test_a_place_that_the_policy_does_not_allow_is_not_asked(pipelined: Pipelined) -> None:
+    pipelined.leave(DIGEST)
+    pipelined.stores = ()
+    found = pipelined.look(tags="*1.*")
+    assert isinstance(found, LeftBehind)
+    assert "takes its artifacts from shop_artifacts, which the policy does not allow" in found.why
+    assert pipelined.server.asked == []

@@ -136,6 +136,7 @@ def said(one: Manifest | None, **changes: Any) -> str:
         "service": "shop",
         "version": "1.1.0",
         "commit": "a" * 40,
+        "artifact": None,
         "change_type": "normal",
         "requester": CONDUCTOR,
     }
@@ -163,6 +164,15 @@ def test_anything_else_is_no_passenger(changes: dict[str, Any], why: str) -> Non
         refuse_stranger(said(manifest(boarded("shop"), left=(left("till"),)), **changes))
 
 
+def test_a_passenger_with_an_artifact_from_elsewhere_is_just_this_artifact() -> None:
+    one = manifest(boarded("shop", artifact="d" * 64))
+    assert said(one, artifact=f"sha256:{'d' * 64}") == said(one, artifact="d" * 64) == ""
+    for artifact in (None, "e" * 64):
+        assert said(one, artifact=artifact).startswith(f"the manifest of {CHAIN} names the artifact {'d' * 64} of shop")
+    assert "names the artifact none of shop" in said(manifest(boarded("shop")), artifact="d" * 64)
+    assert passenger_form(one, one.passengers[0], CHAIN)["artifact"] == f"sha256:{'d' * 64}"
+
+
 def test_a_manifest_is_what_its_entry_says_by_its_digest() -> None:
     one = manifest(boarded("shop"))
     assert manifest_in(chain(frozen(one))) == one
@@ -176,10 +186,11 @@ def test_the_digest_changes_with_whatever_is_on_board() -> None:
     digests = {
         manifest(boarded("shop")).digest,
         manifest(boarded("shop", commit="b" * 40)).digest,
+        manifest(boarded("shop", artifact="d" * 64)).digest,
         manifest(boarded("shop"), boarded("till")).digest,
         manifest(boarded("shop"), departure=datetime(2027, 3, 9, 19, tzinfo=UTC)).digest,
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 def test_the_conductor_asks_for_the_commit_and_says_for_which_train() -> None:

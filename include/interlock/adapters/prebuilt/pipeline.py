@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from interlock.adapters.quality.reports import junit_rows
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Claim, Prebuilt, PrebuiltRules
+from interlock.domain.errors import AssetMissing
 from interlock.domain.prebuilt import claims
 from interlock.domain.prebuilt.claims import Expected, Judged, Signed
 from interlock.domain.quality.rows import UNIT, TestRow
@@ -67,17 +68,9 @@ def take(
     :param catalogue: its folder, with the pinned root of Sigstore.
     :param folder: an existing one for everything that is written.
     """
-    root = pinned_root(rules, catalogue)
     fetched = place.fetch(spec.artifact, wanted, folder)
     archives.lay_out(fetched, spec, folder / "contents")
-    raw = {name: place.read(name, MAX_FILE_BYTES) for name in map(wanted.filled, spec.statements)}
-    found = {name: data for name, data in raw.items() if data is not None}
-    read = [read_statements(data, name, rules, root) for name, data in found.items()]
-    signed = tuple(one for each in read for one in each.signed)
-    faults = (
-        *(f"no statement at {name}" for name in raw if name not in found),
-        *(f for each in read for f in each.faults),
-    )
+    statements, signed, faults = _read_all(map(wanted.filled, spec.statements), place, rules, catalogue)
     judged = claims.judge(signed, replace(expected, digests=fetched.digests), faults)
     files = _Files(place, wanted, judged, folder / "files")
     tests = junit_rows(files.all("tests", spec.junit), UNIT) if spec.junit else ()
@@ -88,7 +81,7 @@ def take(
     return Taken(
         fetched=fetched,
         contents=folder / "contents",
-        statements=tuple(found.values()),
+        statements=statements,
         signed=signed,
         faults=faults,
         claims=(*judged.claims, *files.claims, *_lacking(expected, there)),
@@ -96,6 +89,45 @@ def take(
         coverage=coverage,
         bom=bill,
     )
+
+
+def announced(
+    spec: Prebuilt, place: Place, expected: Expected, version: str, rules: PrebuiltRules, *, catalogue: Path
+) -> str:
+    """Return the digest of a version's artifact, by what its pipeline signed: nobody has requested it yet.
+
+    :param expected: what the pipeline has to say, of an artifact whose digests are not known.
+    :param catalogue: its folder, with the pinned root of Sigstore.
+    :raises AssetMissing: no provenance holds, or it is about several artifacts.
+    """
+    wanted = Wanted(version, expected.commit, "", 0)
+    names = [wanted.filled(one) for one in spec.statements if "{artifact}" not in one]
+    _, signed, faults = _read_all(names, place, rules, catalogue)
+    digests, wrong = claims.named_artifacts(signed, expected, faults)
+    if len(digests) == 1:
+        return next(iter(digests))
+    said = "; ".join(f"{one.claim}: expected {one.expected}; found {one.found}" for one in wrong)
+    raise AssetMissing(
+        f"Which artifact is version {version}, no signed provenance says: {said}."
+        if not digests
+        else f"Signed provenance names several artifacts of version {version}: {', '.join(sorted(digests))}.",
+        rule=f"without a request that names the digest, the provenance in statements of {expected.file} names it",
+        who="the service's team",
+        next_step="publish signed provenance about one artifact at a path without {artifact}",
+    )
+
+
+def _read_all(
+    names: Iterable[str], place: Place, rules: PrebuiltRules, catalogue: Path
+) -> tuple[tuple[bytes, ...], tuple[Signed, ...], tuple[str, ...]]:
+    """Return files of statements as they came, what pinned signers signed, and why the rest does not count."""
+    root = pinned_root(rules, catalogue)
+    raw = {name: place.read(name, MAX_FILE_BYTES) for name in names}
+    found = {name: data for name, data in raw.items() if data is not None}
+    read = [read_statements(data, name, rules, root) for name, data in found.items()]
+    lost = (f"no statement at {name}" for name in raw if name not in found)
+    faults = (*lost, *(fault for each in read for fault in each.faults))
+    return tuple(found.values()), tuple(one for each in read for one in each.signed), faults
 
 
 class _Files:

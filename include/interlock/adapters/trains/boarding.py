@@ -7,14 +7,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from semver import Version
 
+from interlock.adapters.evidence import attestation
 from interlock.adapters.ledger.past_releases import ended_releases
+from interlock.adapters.prebuilt.pipeline import announced
+from interlock.adapters.prebuilt.places import open_place
 from interlock.domain.board.decision import authors_of
 from interlock.domain.catalogue import Catalogue, Prebuilt, Service
 from interlock.domain.catalogue.train_file import Train, TrainPassenger
+from interlock.domain.change.policy import resolve_policy
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump, is_version
 from interlock.domain.dag_names import dag_of_release, dag_of_train
@@ -30,6 +35,8 @@ from interlock.domain.ledger.kinds import (
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome import deployments
 from interlock.domain.outcome import marks as outcome_marks
+from interlock.domain.prebuilt.claims import Expected
+from interlock.domain.prebuilt.places import refuse_unlisted_place
 from interlock.domain.records import Commit
 from interlock.domain.trains.manifest import Boarded, Found, LeftBehind
 
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
 
 OpenRepository = Callable[[Service], AbstractContextManager["Repository"]]
+Connections = Callable[[str], Any]
 
 
 class NotReady(Exception):
@@ -52,16 +60,22 @@ class Choice:
     version: str
     why: str
     by: str | None = None
+    artifact: str | None = None
 
 
 class Platform:
     """Where passengers are looked for.
 
     :param opens: opens the repository of a service.
+    :param connections: returns an Airflow connection by its id.
+    :param folder: of the catalogue.
     """
 
-    def __init__(self, catalogue: Catalogue, ledger: Chains, opens: OpenRepository) -> None:
+    def __init__(
+        self, catalogue: Catalogue, ledger: Chains, opens: OpenRepository, connections: Connections, folder: Path
+    ) -> None:
         self._catalogue, self._ledger, self._opens = catalogue, ledger, opens
+        self._connections, self._folder = connections, folder
 
     def look(self, train: Train) -> dict[str, Found]:
         """Say of each service of a train which version would board now, or why none would."""
@@ -75,9 +89,6 @@ class Platform:
         service = self._catalogue.services.get(passenger.service)
         if service is None:
             return LeftBehind(service=passenger.service, late=True, why=unusable(self._catalogue, passenger.service))
-        if isinstance(service.build, Prebuilt):
-            why = "its own pipeline builds it, and a train decides on commits: nothing says which artifact would go"
-            return LeftBehind(service=passenger.service, late=True, why=why)
         try:
             with self._opens(service) as repository:
                 choice = self._choice(train, passenger, repository)
@@ -109,7 +120,7 @@ class Platform:
             plan = next((one.payload for one in entries if one.kind == PLAN_MADE), None)
             if at and plan and (since is None or at > since) and (found is None or at > found[0]):
                 why = f"accepted at {at:%Y-%m-%d %H:%M} UTC, by {chain}"
-                found = at, Choice(plan["commit"]["sha"], plan["version"], why)
+                found = at, Choice(plan["commit"]["sha"], plan["version"], why, artifact=plan.get("artifact"))
         if found is None:
             after = f" since the train took it, at {since:%Y-%m-%d %H:%M} UTC" if since else ""
             raise NotReady(f"no release of it was accepted{after}")
@@ -163,7 +174,24 @@ class Platform:
             why=choice.why,
             authors=authors_of(repository.authors(before, commit.sha), self._catalogue.board),
             by=choice.by,
+            artifact=self._artifact(train, service, choice, commit, repository),
         )
+
+    def _artifact(
+        self, train: Train, service: Service, choice: Choice, commit: Commit, repository: Repository
+    ) -> str | None:
+        """Return the digest of the artifact that was accepted, or that its pipeline signed; none: it is built here."""
+        spec, policy = service.build, self._catalogue.policy
+        if not isinstance(spec, Prebuilt):
+            return None
+        if choice.artifact:
+            return choice.artifact
+        refuse_unlisted_place(service, spec, policy)
+        demanded = resolve_policy(policy, service, train.change_type).demanded.claims
+        address = attestation.address_of(repository.url)
+        expected = Expected.of(service, spec, policy, demanded, repository=address, commit=commit.sha)
+        place = open_place(spec, self._connections(spec.connection))
+        return announced(spec, place, expected, choice.version, policy.prebuilt, catalogue=self._folder)
 
 
 def deployed_last(ledger: Chains, service: str) -> tuple[str, str] | None:

@@ -43,6 +43,7 @@ def not_on_the_train(user: str, service: str, conf: Mapping[str, Any], open_ledg
             service=service,
             version=conf["version"],
             commit=conf["ref"],
+            artifact=conf.get("artifact"),
             change_type=conf.get("change_type", "normal"),
             requester=user,
         )

@@ -6,11 +6,12 @@ missing does not hold; nor does one that is stated and wrong, whether it is dema
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from interlock.domain.catalogue import Claim
+from interlock.domain.catalogue import Claim, Policy, Prebuilt, Service
 from interlock.domain.quality.rows import TestRow
 from interlock.domain.records import VerifiedClaim
 
@@ -40,15 +41,19 @@ class Signed:
     commit: str = ""
     workflow: str = ""
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """SHA-256 of its subjects."""
+        subjects = self.statement.get("subject")
+        found = (
+            _text(_mapping(_mapping(subject).get("digest")).get("sha256"))
+            for subject in (subjects if isinstance(subjects, list) else ())
+        )
+        return frozenset(digest for digest in found if re.fullmatch(r"[0-9a-f]{64}", digest))
+
     def is_about(self, digests: Iterable[str]) -> bool:
         """Tell whether a digest is among those of its subjects."""
-        subjects = self.statement.get("subject")
-        found = {
-            subject["digest"].get("sha256")
-            for subject in (subjects if isinstance(subjects, list) else ())
-            if isinstance(subject, Mapping) and isinstance(subject.get("digest"), Mapping)
-        }
-        return bool(found & set(digests))
+        return bool(self.digests & set(digests))
 
     @property
     def kind(self) -> str:
@@ -65,7 +70,7 @@ class Signed:
 class Expected:
     """What a pipeline has to say.
 
-    :param digests: those by which the artifact is known; the first is the requested one.
+    :param digests: those by which the artifact is known; the first is the requested one. None: it is not known yet.
     :param repository: the address of the service's repository.
     :param commit: the pinned one of the plan.
     :param signers: names of the pinned keys and identities.
@@ -80,6 +85,33 @@ class Expected:
     workflow: str | None = None
     entry_point: str | None = None
     file: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        service: Service,
+        spec: Prebuilt,
+        policy: Policy,
+        demanded: tuple[Claim, ...],
+        *,
+        repository: str,
+        commit: str,
+        digests: tuple[str, ...] = (),
+    ) -> Self:
+        """Return what the pipeline of a service has to say of an artifact.
+
+        :param demanded: the claims that the policy in force demands.
+        """
+        return cls(
+            digests=digests,
+            repository=repository,
+            commit=commit,
+            signers=policy.prebuilt.signers,
+            demanded=demanded,
+            workflow=spec.workflow,
+            entry_point=spec.entry_point,
+            file=f"services/{service.name}.yaml",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +141,34 @@ def judge(statements: Sequence[Signed], expected: Expected, faults: Sequence[str
     judged = [tuple(_claims(one, expected)) for one in about]
     best = min(range(len(about)), key=lambda index: sum(not claim.holds for claim in judged[index]))
     return Judged(judged[best], about[best], frozenset(_byproducts(about[best].predicate)))
+
+
+def named_artifacts(
+    statements: Sequence[Signed], expected: Expected, faults: Sequence[str] = ()
+) -> tuple[frozenset[str], tuple[VerifiedClaim, ...]]:
+    """Return the digests of the artifacts that provenance names of which everything holds.
+
+    :param expected: without digests.
+    :return: and of what holds nothing, the claims that do not hold.
+    """
+    named: set[str] = set()
+    wrong: list[VerifiedClaim] = []
+    for one in statements:
+        for digest in one.digests if one.kind == PROVENANCE else ():
+            judged = judge([one], replace(expected, digests=(digest,)))
+            faulty = [claim for claim in judged.claims if not claim.holds]
+            wrong += faulty
+            named |= set() if faulty else {digest}
+    if not named and not wrong:
+        wrong.append(
+            VerifiedClaim(
+                claim="provenance",
+                expected=f"SLSA provenance v1 about one artifact, signed by {_one_of(expected.signers)}",
+                found="; ".join(faults[:_MOST_NAMED]) or NOTHING,
+                holds=False,
+            )
+        )
+    return frozenset(named), tuple(wrong)
 
 
 def file_claim(claim: Claim, name: str, sha256: str | None, judged: Judged) -> VerifiedClaim:

@@ -42,6 +42,7 @@ class Boarded(Model):
     by: UserName | None = Field(
         None, description="The person who named this version in the train's file; none: a rule selected it"
     )
+    artifact: Later[Sha256] = Field(None, description="Digest of the artifact that its own pipeline built; none: ours")
 
 
 class LeftBehind(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from interlock.domain.change.request import RISK_PREFIX
+from interlock.domain.change.request import ARTIFACT, RISK_PREFIX
 from interlock.domain.dag_names import run_name
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import RolloutPlan
@@ -24,6 +24,7 @@ def passenger_form(manifest: Manifest, one: Boarded, chain: str) -> dict[str, An
         "change_type": manifest.change_type.value,
         "summary": one.summary,
         "tickets": list(one.tickets),
+        **({ARTIFACT: f"sha256:{one.artifact}"} if one.artifact else {}),
         **{RISK_PREFIX + key: True for key, yes in sorted(one.answers.items()) if yes},
         "train": chain,
     }
@@ -35,12 +36,21 @@ def passenger_run(train: str, departure: datetime, version: str) -> str:
 
 
 def describe_objection(
-    manifest: Manifest | None, *, chain: str, service: str, version: str, commit: str, change_type: str, requester: str
+    manifest: Manifest | None,
+    *,
+    chain: str,
+    service: str,
+    version: str,
+    commit: str,
+    artifact: str | None,
+    change_type: str,
+    requester: str,
 ) -> str:
     """Return why a release is not a passenger of a train; empty: it is.
 
     :param chain: the train's chain, as the release names it.
     :param commit: what is released, as a full commit id.
+    :param artifact: the digest of what its own pipeline built, with or without ``sha256:``; none: it is built here.
     :param requester: the requester of the release.
     """
     if requester != CONDUCTOR:
@@ -54,6 +64,11 @@ def describe_objection(
         return (
             f"the manifest of {chain} names {service} {one.version} at {one.commit[:12]}, but this is {version} at "
             f"{commit[:12]}"
+        )
+    if (one.artifact or "") != (artifact or "").removeprefix("sha256:"):
+        return (
+            f"the manifest of {chain} names the artifact {one.artifact or 'none'} of {service}, but this is "
+            f"{artifact or 'none'}"
         )
     if manifest.change_type.value != str(change_type):
         return f"the change type of the train is {manifest.change_type.value}, but this is {change_type}"
@@ -83,6 +98,7 @@ def describe_plan_objection(manifest: Manifest | None, plan: RolloutPlan) -> str
         service=plan.service,
         version=plan.version,
         commit=plan.commit,
+        artifact=plan.artifact,
         change_type=plan.change_type,
         requester=plan.requested_by,
     )

@@ -13,16 +13,18 @@ from interlock.adapters.build import builders
 from interlock.adapters.evidence import attestation
 from interlock.adapters.prebuilt.pipeline import Taken, take
 from interlock.adapters.prebuilt.places import Wanted, open_place
+from interlock.domain.board.waivers import may_waive
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.catalogue import Prebuilt, ServiceCatalogue
 from interlock.domain.change.policy import resolve_policy
-from interlock.domain.errors import PolicyViolation, RequestRefused
+from interlock.domain.errors import QualityRejected, RequestRefused
 from interlock.domain.ledger.kinds import ARTIFACT_BUILT
 from interlock.domain.prebuilt.claims import Expected
-from interlock.domain.records import Artifact, Blob, Origin, ReleasePlan
+from interlock.domain.prebuilt.places import refuse_unlisted_place
+from interlock.domain.records import Artifact, Blob, Origin, PolicyInForce, ReleasePlan
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.taskflow import on_build_workers, stage_task, this_run
+from interlock.stages.runtime.taskflow import on_build_workers, push_result, stage_task, this_run
 
 from .build import file_name, put_bom, put_coverage, put_rows
 
@@ -39,9 +41,11 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
     """Take the artifact that the service's pipeline built, by the requested digest, and verify what is said of it.
 
     The bytes are checked and packed anew as a bundle. What the pipeline says counts only if a key or an identity that
-    the policy pins has signed it; quality review judges what holds. Everything is recorded as for a build here.
+    the policy pins has signed it; quality review judges what holds. Everything is recorded as for a build here. If a
+    claim does not hold that nobody may waive, the release ends here, and the artifact runs nowhere.
     """
     catalogue = resources.catalogue_of(service)
+    in_force = resolve_policy(catalogue.policy, catalogue.service, plan.change_type)
     spec, digest = _named(catalogue, plan)
     store, began = resources.store(), datetime.now(UTC)
     with resources.build_workspace() as folder, resources.repository(catalogue.service) as repository:
@@ -49,7 +53,15 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
             spec,
             open_place(spec, BaseHook.get_connection(spec.connection)),
             Wanted(plan.version, plan.commit.sha, digest, spec.max_mib * 1024 * 1024),
-            _expected(catalogue, spec, plan, digest),
+            Expected.of(
+                catalogue.service,
+                spec,
+                catalogue.policy,
+                in_force.demanded.claims,
+                repository=attestation.address_of(resources.repository_url(catalogue.service)),
+                commit=plan.commit.sha,
+                digests=(digest,),
+            ),
             catalogue.policy.prebuilt,
             catalogue=catalogue_folder(),
             folder=folder,
@@ -65,7 +77,7 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
         bill, signed = put_bom(store, taken.contents, taken.bom, plan, blob)
         said = store.put_bytes(_told(taken), "build.log")
         origin = _origin(store, spec, taken, digest)
-        return Artifact(
+        artifact = Artifact(
             service=service,
             version=plan.version,
             commit=plan.commit.sha,
@@ -79,6 +91,29 @@ def fetch_artifact(service: str, plan: ReleasePlan) -> Artifact:
             seconds=round((datetime.now(UTC) - began).total_seconds(), 3),
             origin=origin,
         )
+    _refuse_what_nobody_may_waive(catalogue, in_force, plan, artifact, origin)
+    return artifact
+
+
+def _refuse_what_nobody_may_waive(
+    catalogue: ServiceCatalogue, in_force: PolicyInForce, plan: ReleasePlan, artifact: Artifact, origin: Origin
+) -> None:
+    """Refuse an artifact with claims that do not hold, before it runs anywhere, unless people may waive them.
+
+    :raises QualityRejected: names each claim, with what was expected and found.
+    """
+    wrong = [claim for claim in origin.claims if not claim.holds]
+    people = catalogue.board.people
+    if not wrong or (not plan.rehearsal and may_waive(in_force, people, "provenance", requester=plan.requested_by)):
+        return
+    push_result(artifact, ARTIFACT_BUILT)
+    said = "; ".join(f"{one.claim}: expected {one.expected}; found {one.found}" for one in wrong)
+    raise QualityRejected(
+        f"What the pipeline says of {plan.service} {plan.version} does not hold. {said}.",
+        rule="claims and prebuilt, in policy.yaml; without waivers.provenance there, nobody may waive it",
+        who=f"the service's team can correct its pipeline; {catalogue.policy.owner} can change the policy",
+        next_step="have the pipeline build, sign and publish a new artifact, and request its release",
+    )
 
 
 def _named(catalogue: ServiceCatalogue, plan: ReleasePlan) -> tuple[Prebuilt, str]:
@@ -91,29 +126,8 @@ def _named(catalogue: ServiceCatalogue, plan: ReleasePlan) -> tuple[Prebuilt, st
             who=service.owner,
             next_step="trigger the release again with the digest of its artifact",
         )
-    if spec.connection not in policy.prebuilt.stores:
-        raise PolicyViolation(
-            f"{service.name} takes its artifacts from {spec.connection}, which the policy does not allow.",
-            rule="prebuilt.stores, in policy.yaml",
-            who=policy.owner,
-            next_step=f"name one of {', '.join(policy.prebuilt.stores) or 'these places, once there are some'}",
-        )
+    refuse_unlisted_place(service, spec, policy)
     return spec, plan.artifact
-
-
-def _expected(catalogue: ServiceCatalogue, spec: Prebuilt, plan: ReleasePlan, digest: str) -> Expected:
-    rules = catalogue.policy.prebuilt
-    demanded = resolve_policy(catalogue.policy, catalogue.service, plan.change_type).demanded
-    return Expected(
-        digests=(digest,),
-        repository=attestation.address_of(resources.repository_url(catalogue.service)),
-        commit=plan.commit.sha,
-        signers=rules.signers,
-        demanded=demanded.claims,
-        workflow=spec.workflow,
-        entry_point=spec.entry_point,
-        file=f"services/{catalogue.service.name}.yaml",
-    )
 
 
 def _origin(store: ArtifactStore, spec: Prebuilt, taken: Taken, digest: str) -> Origin:

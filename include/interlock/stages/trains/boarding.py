@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
-from airflow.sdk import Param, XComArg, chain, get_current_context, task_group
+from airflow.sdk import BaseHook, Param, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from interlock.adapters.trains.boarding import Platform
@@ -32,6 +32,7 @@ from interlock.domain.trains.manifest import (
     resolve_lateness,
 )
 from interlock.domain.trigger_form import fields_of, read_form
+from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars, resources
 from interlock.stages.runtime.conflicts import note_of_train
 from interlock.stages.runtime.evidence import chain_entries, record
@@ -150,7 +151,7 @@ def _look(catalogue: Catalogue, train: Train, *, until: datetime) -> dict[str, F
     """
     found: dict[str, Found] = {}
     with resources.ledger() as ledger:
-        platform = Platform(catalogue, ledger, resources.repository)
+        platform = Platform(catalogue, ledger, resources.repository, BaseHook.get_connection, catalogue_folder())
         for one in train.passengers:
             try:
                 found[one.service] = platform.look_for(train, one)

@@ -80,6 +80,7 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
                 service=service,
                 version=request.version,
                 commit=request.ref,
+                artifact=request.artifact,
                 change_type=request.change_type,
                 requester=requester,
             )
