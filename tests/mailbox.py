@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import email
 import email.policy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pytest
+from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
+
+from interlock.stages.runtime import resources
+from tests.ports import free_port
 
 
 class Mailbox:
@@ -33,3 +40,20 @@ class Mailbox:
         text = self.messages[number][1].get_body(("html",))
         assert text is not None
         return str(text.get_content())
+
+
+@contextmanager
+def mail_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """Start a mail server, and let the connection of the installation lead to it for a block."""
+    box = Mailbox()
+    port = free_port()
+    server = Controller(box, hostname="127.0.0.1", port=port)
+    server.start()
+    extra = '{"from_email": "releases@example.com", "disable_tls": true, "disable_ssl": true, "retry_limit": 1}'
+    connection = f'{{"conn_type": "smtp", "host": "127.0.0.1", "port": {port}, "extra": {extra}}}'
+    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", connection)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
+    try:
+        yield box
+    finally:
+        server.stop()

@@ -21,16 +21,20 @@ from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.environments import steps_of
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.ledger.chain import release_chain
-from interlock.domain.ledger.kinds import ANSWER_GIVEN
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, DEFECT_ACCEPTED, DEFECT_OPENED
 from interlock.domain.permits.objections import Circumstances, objections
 from interlock.domain.permits.production import Production
 from interlock.domain.records import AssetReport, Blob, EnvironmentPassed, RolloutPlan
+from interlock.domain.testing.defects import AcceptedDefect, new_defects
+from interlock.domain.testing.results import CaseResult
 from interlock.stages.approvals.sign_offs import AwaitSignOff
 from interlock.stages.environments import path, review
 from interlock.stages.runtime import permits, resources
+from interlock.stages.testing import cases
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
 from tests.git_project import git_project
+from tests.mailbox import Mailbox, mail_server
 from tests.memory_ledger import MemoryLedger
 from tests.sshd import DEPLOY_ROOT, Fleet, make_release, sshd_fleet
 from tests.task_instance import task_instance
@@ -42,10 +46,29 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[2]
 CHAIN = release_chain(*RUN)
 CASES = "".join(f'<testcase name="t{number}" classname="shop"/>' for number in range(5))
+CASE = """\
+cases:
+  - id: basket
+    title: The basket adds up
+    environment: uat
+    role: floor
+    severity: critical
+    steps: [Add two bikes]
+    expected: It is the sum
+"""
 SUITE = f"""#!/bin/sh
 test -n "$BASE_URL" && echo '<testsuite name="s">{CASES}</testsuite>' > report.xml
 """
 SOAK = timedelta(milliseconds=1)
+FOUND = {
+    "case": "basket",
+    "title": "The basket adds up",
+    "environment": "uat",
+    "result": "failed",
+    "severity": "critical",
+    "by": "sam",
+    "at": "2026-11-01T00:00:00Z",
+}
 
 
 class Way:
@@ -59,8 +82,11 @@ class Way:
         self.hosts = {"uat": (uat,), "staging": tuple(staging)}
         self.left: dict[tuple[str, str], Any] = {}
 
-    def describe(self, **more: dict[str, Any]) -> None:
-        """Write the catalogue, with two environments in the bike shop's file."""
+    def describe(self, *, cases: bool = False, **more: dict[str, Any]) -> None:
+        """Write the catalogue, with two environments in the bike shop's file.
+
+        :param cases: people run a test case in the first.
+        """
         catalogue = self.folder / "catalogue"
         shutil.rmtree(catalogue, ignore_errors=True)
         shutil.copytree(ROOT / "include" / "catalogue", catalogue)
@@ -77,13 +103,19 @@ class Way:
         for name, about in between.items():
             usual = {"hosts": {"Service": "bike-shop", "Environment": name}, "count": 1, "ssh": "interlock_test_hosts"}
             data["environments"][name] = {**usual, "deploy_root": DEPLOY_ROOT, **about, **more.get(name, {})}
+        if cases:
+            data["cases"] = {
+                "repository": ["cases.yaml"],
+                "testers": {"floor": ["sam"]},
+                "defects_to": ["team@x.example"],
+            }
         file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         self.patch.setenv("INTERLOCK_CATALOGUE", str(catalogue))
 
     def begin(self, version: str = "1.1.0", **plan: Any) -> None:
         """Have on record what a release has when it was accepted on test."""
         project = git_project(self.folder / "project")
-        sha = project.commit({"suite": SUITE})
+        sha = project.commit({"suite": SUITE, "cases.yaml": CASE})
         self.patch.setenv(
             "AIRFLOW_CONN_BIKE_SHOP_SOURCE", json.dumps({"conn_type": "git", "host": f"file://{project.folder}"})
         )
@@ -112,6 +144,7 @@ class Way:
     def within(self, task_id: str) -> Any:
         ti = task_instance(RUN[0], task_id)
         context: Any = {"ti": ti, "dag_run": SimpleNamespace(dag_id=RUN[0], run_id=RUN[1]), "params": {}}
+        context["task_state_store"] = SimpleNamespace(get=lambda _: None, set=lambda *_: None)
         return set_current_context(context)
 
     def reviewed(self, name: str) -> tuple[Any, Any, Any]:
@@ -123,6 +156,27 @@ class Way:
         report = self.run(name, path.judge, self.in_force, self.plan, self.artifact, suites, load)
         assert self.run(name, path.prepare_waivers, self.in_force, self.plan, report) == []
         return deployment, report, self.run(name, path.pass_gate, self.in_force, self.plan, report)
+
+    def tested_by_people(self, choice: str) -> Any:
+        """Let a tester run the case of an environment; return what came of it."""
+        with self.within("quality.uat.plan_cases"):
+            facts = map(plain, (self.in_force, self.plan, self.artifact))
+            tests = cases.plan_cases.function("bike-shop", "uat", *facts)
+        with self.within("quality.uat.prepare_cases"):
+            (asked,) = cases.prepare_cases.function("bike-shop", plain(self.plan), tests, self.left["uat", "deploy"])
+        about = {field: asked[field] for field in ("subject", "body", "assigned_users")}
+        self.airflow.answer(self.airflow.ask("quality.uat.run_case", "", **about), "sam", choice, "It says 0")
+        self.witness()
+        with self.within("quality.uat.record_cases"):
+            return cases.record_cases.function("bike-shop", plain(self.in_force), plain(self.plan), tests)
+
+    def judged_with_people(self, choice: str) -> Any:
+        """Deploy to the first environment, and judge it by suites, load and the result of a test case."""
+        self.run("uat", path.book, self.plan)
+        suites = self.run("uat", path.run_suites, self.plan, self.run("uat", path.deploy, self.artifact, self.assets))
+        load = self.run("uat", path.measure_load, self.assets)
+        runs = self.tested_by_people(choice)
+        return self.run("uat", path.judge, self.in_force, self.plan, self.artifact, suites, load, runs)
 
     def closed(self, name: str, report: Any, waivers: Any, *soak: Any) -> Any:
         facts = (self.in_force, self.plan, self.artifact, self.assets, report, waivers, *soak)
@@ -224,6 +278,12 @@ def way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
         yield found
 
 
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    with mail_server(monkeypatch) as box:
+        yield box
+
+
 def kinds(way: Way) -> list[tuple[str, str]]:
     return [
         (entry.kind, entry.payload["environment"])
@@ -289,6 +349,47 @@ def test_a_host_that_was_changed_meanwhile_is_not_what_was_tested(way: Way, tmp_
     link.symlink_to("releases/9.9.9-0123456789ab")
     with pytest.raises(AirflowFailException, match="uat was changed while"):
         way.closed("uat", report, waivers)
+
+
+def test_people_and_suites_are_judged_together_and_a_failed_case_is_a_defect_of_its_environment(
+    way: Way, mailbox: Mailbox
+) -> None:
+    way.describe(cases=True)
+    way.begin(previous_commit=None)
+    report = way.judged_with_people("Failed")
+    assert {suite["suite"] for suite in report["suites"]} >= {"tests", "performance", "cases"}
+    assert [(one["suite"], one["expected"]) for one in report["failures"]] == [("cases", "no test case failed")]
+    assert [(one["id"], one["state"], one["environment"]) for one in report["defects"]] == [("basket-1", "new", "uat")]
+    assert mailbox.to == ["sam", "team"]
+    with pytest.raises(AirflowFailException, match="in uat failed"):
+        way.run("uat", path.pass_gate, way.in_force, way.plan, report)
+
+
+def test_a_known_defect_lets_its_case_fail_and_the_plan_shows_it(way: Way, mailbox: Mailbox) -> None:
+    way.describe(cases=True)
+    way.begin(previous_commit=None)
+    found = CaseResult.model_validate({**FOUND, "artifact": way.artifact.bundle.sha256, "binds": "0" * 64})
+    (defect,) = new_defects([], [found], service="bike-shop", owner="us", version="1.0.0", release="before")
+    until = datetime.now(UTC) + timedelta(days=1)
+    known = AcceptedDefect(id=defect.id, by="ben", reason="Few do", until=until)
+    for kind, one in ((DEFECT_OPENED, defect), (DEFECT_ACCEPTED, known)):
+        way.ledger.append("defects/bike-shop", kind, one.to_xcom(), actor="ben", key=kind)
+    report = way.judged_with_people("Failed")
+    assert report["success"], report["failures"]
+    (line,) = report["defects"]
+    assert (line["id"], line["state"], line["stops"]) == ("basket-1", "accepted", "its test case failed again")
+    waivers = way.run("uat", path.pass_gate, way.in_force, way.plan, report)
+    tested = way.closed("uat", report, waivers)
+    questions = way.asked("uat", report, way.left["uat", "deploy"], tested)
+    assert "open from before, accepted as known until" in questions[0]["body"]
+    way.vote("fay")
+    way.vote("sam")
+    way.decided("uat", tested, questions)
+    passed = way.run("uat", path.conclude, way.plan)
+    assert passed["defects"] == report["defects"]
+    assert passed["cases"]["counts"] == {"failed": 1}
+    plan = way.frozen(passed, way.soaked_staging())
+    assert way.said(plan) == []
 
 
 def test_the_data_of_an_environment_is_prepared_before_its_suites_and_kept(way: Way) -> None:

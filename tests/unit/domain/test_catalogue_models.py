@@ -322,6 +322,16 @@ def test_test_comes_first_and_production_last(name: str, field: dict[str, Any]) 
         service(environments=changed, suites=suites("api"))
 
 
+def test_every_environment_but_production_may_have_data() -> None:
+    data = {"data": {"command": ["./fill"]}}
+    changed = environments(staging={"after": ["test"], **data})
+    changed["test"] |= data
+    assert service(environments=changed, suites=suites("api")).environments["test"].data is not None
+    changed["production"] |= data
+    with pytest.raises(ValidationError, match="production cannot have data"):
+        service(environments=changed, suites=suites("api"))
+
+
 def test_an_environment_without_suites_is_refused() -> None:
     with pytest.raises(ValidationError, match="staging proves nothing"):
         service(environments=environments(staging={"after": ["test"]}), suites={})

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from interlock.stages.runtime import resources
 from tests.airflow_server import ACCOUNTS, AirflowServer, airflow_server
-from tests.mailbox import Mailbox
-from tests.ports import free_port
+from tests.mailbox import Mailbox, mail_server
 from tests.running_task import RunningTask, running_task
 
 
@@ -40,13 +38,5 @@ def running(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     """A mail server that keeps what it is given, and the connection that leads to it."""
-    box = Mailbox()
-    port = free_port()
-    server = Controller(box, hostname="127.0.0.1", port=port)
-    server.start()
-    extra = '{"from_email": "releases@example.com", "disable_tls": true, "disable_ssl": true, "retry_limit": 1}'
-    connection = f'{{"conn_type": "smtp", "host": "127.0.0.1", "port": {port}, "extra": {extra}}}'
-    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", connection)
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
-    yield box
-    server.stop()
+    with mail_server(monkeypatch) as box:
+        yield box
