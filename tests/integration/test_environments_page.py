@@ -5,6 +5,7 @@ The records are what ``tests/factories/journeys.py`` leaves in the ledger of a r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ import yaml
 from playwright.sync_api import Page, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.cli.app import main
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.paths import question_page
 from interlock.domain.runbook.progress import Ended
@@ -105,6 +107,45 @@ def test_the_tab_shows_the_runbook_planned_against_actual(airflow: str, page: Pa
     expect(last).to_contain_text("pending")
     production = page.get_by_role("row", name="production deploying 1 of 3 hosts")
     expect(production).to_contain_text("Ben Adler: Approve")
+
+
+def test_why_a_release_does_not_move_is_explained_on_its_page_and_to_programs(
+    airflow: str,
+    console: Console,
+    page: Page,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, dag = where(BOARD_ID, "explain"), f"/api/v2/dags/{PATH_RELEASE}"
+    assert httpx.get(airflow + path).status_code == 401
+    assert console.ask("nora", "GET", path).status_code == 403
+    assert console.ask("admin", "GET", where("none", "explain")).status_code == 404
+    assert console.ask("admin", "PATCH", dag, {"is_paused": True}).status_code == 200
+    found = console.ask("rita", "GET", path).json()
+    assert found["state"] == "waits"
+    assert [act["kind"] for act in found["acts"]] == ["unpause", "answer"]
+    assert found["acts"][1]["by"] == ["rita", "ben", "cora", "dan", "fay", "sam"]
+    assert found["acts"][1]["until"].startswith("2026-11-25T06:17"), "the board's deadline, by the frozen plan"
+    page.goto(airflow + where(BOARD_ID))
+    shown = page.get_by_text("Why it does not move: The Dag is paused, so Airflow begins nothing of it.")
+    expect(shown).to_be_visible()
+    expect(page.get_by_text("unpause the Dag (operators of Airflow)")).to_be_visible()
+    assert console.ask("admin", "PATCH", dag, {"is_paused": False}).status_code == 200
+    for name, value in (("URL", airflow), ("USER", "audrey"), ("PASSWORD", "audrey")):
+        monkeypatch.setenv(f"INTERLOCK_{name}", value)
+    run = f"{PATH_RELEASE}/{BOARD_ID}"
+    assert main(["explain", run]) == 0
+    said = capsys.readouterr().out
+    assert "paused" not in said
+    assert said.startswith("Waiting for Rita Reyes or Ben Adler")
+    assert "- answer: rollout.cast_ballot (rita, ben, cora, dan, fay, sam), until 2026-11-25 06:17 UTC" in said
+    assert main(["explain", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["acts"] == console.ask("audrey", "GET", path).json()["acts"]
+    under_way = console.ask("rita", "GET", where(UNDER_WAY_ID, "explain")).json()
+    assert under_way["state"] == "moves"
+    assert "quality.integration.judge is running. Besides: Waiting for" in under_way["why"]
+    assert main(["explain", f"{PATH_RELEASE}/none"]) == 1
+    assert "Airflow has no run none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["release", "tests"])

@@ -1,4 +1,4 @@
-"""Request a release, as a pipeline does it: one call, and the same key always means the same release."""
+"""Request a release as a pipeline does it, or ask why one does not move: calls to an Airflow with an account of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from interlock.adapters.airflow.rest_api import AirflowApi, dag_path, run_path
 from interlock.domain.dag_names import RELEASES, name_by_key
 from interlock.domain.errors import RequestRefused, TransientError
+from interlock.domain.outcome.explain import Explanation
 
 URL, USER, PASSWORD = "INTERLOCK_URL", "INTERLOCK_USER", "INTERLOCK_PASSWORD"  # names of variables
 _SHOWN = 2000
@@ -29,22 +30,54 @@ class Requested:
     before: bool
 
 
+def _account(environ: Mapping[str, str], what: str) -> tuple[str, str, str]:
+    """Return where Airflow is, and the account; RequestRefused if the environment does not have all of it."""
+    url, user, password = (environ.get(name, "") for name in (URL, USER, PASSWORD))
+    if not (url and user and password):
+        raise RequestRefused(
+            f"Where to {what} is not known: {URL}, {USER} and {PASSWORD} are not all set.",
+            rule="the account comes from the environment, never from the command line, which others can read",
+            next_step="set them: the address of Airflow, and the account",
+        )
+    return url.rstrip("/"), user, password
+
+
+def explain_and_tell(run: str, *, as_json: bool) -> None:
+    """Print why a run does not move.
+
+    :param run: Dag and run id.
+    :raises RequestRefused: Airflow does not have the run, or this account may not read it.
+    """
+    dag_id, _, run_id = run.partition("/")
+    url, user, password = _account(os.environ, "ask")
+    with AirflowApi(url, user, password) as api:
+        answer = api.request("GET", f"{url}/interlock/explain", params={"dag_id": dag_id, "run_id": run_id})
+    if answer.status_code != 200:
+        raise RequestRefused(
+            f"{run} was not explained. {answer.text[:_SHOWN]}", next_step="name it as <dag id>/<run id>"
+        )
+    found = Explanation.model_validate(answer.json())
+    if as_json:
+        print(found.model_dump_json(indent=2))
+        return
+    print(found.why)
+    for act in found.acts:
+        by = f" ({', '.join(act.by)})" if act.by else ""
+        print(f"- {act.what}{by}{f', until {act.until:%Y-%m-%d %H:%M} UTC' if act.until else ''}")
+    for refusal in found.refusals:
+        print(f"A wave would be refused now: {refusal}")
+
+
 def request_release(service: str, form: Mapping[str, Any], key: str, environ: Mapping[str, str]) -> Requested:
     """Request a release of a service as the account that the environment names; the same key: the same run.
 
     :param form: the fields of the trigger form.
     :raises RequestRefused: Airflow or release control refuses it, or the key stands for another request.
     """
-    url, user, password = (environ.get(name, "") for name in (URL, USER, PASSWORD))
-    if not (url and user and password):
-        raise RequestRefused(
-            f"Where to request the release is not known: {URL}, {USER} and {PASSWORD} are not all set.",
-            rule="the account comes from the environment, never from the command line, which others can read",
-            next_step="set them in your pipeline: the address of Airflow, and the pipeline's account",
-        )
+    url, user, password = _account(environ, "request the release")
     dag_id = f"{RELEASES}{service.replace('-', '_')}"
     run_id = name_by_key(str(form["version"]), key)
-    with AirflowApi(url.rstrip("/"), user, password) as api:
+    with AirflowApi(url, user, password) as api:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(form)}
         answer = api.request("POST", f"{dag_path(dag_id)}/dagRuns", json=body)
         if answer.status_code >= 500:
@@ -58,7 +91,7 @@ def request_release(service: str, form: Mapping[str, Any], key: str, environ: Ma
             rule="the same key always means the same request",
             next_step="use a key of this run of the pipeline, such as its build number",
         )
-    shown = f"{url.rstrip('/')}/dags/{dag_id}/runs/{run_id}"
+    shown = f"{url}/dags/{dag_id}/runs/{run_id}"
     return Requested(dag_id, run_id, str(found["state"]), shown, before=answer.status_code == 409)
 
 

@@ -16,6 +16,7 @@ from .where import Stack, asks_stack, end, failures_on_stderr, run_in_stack, run
 def add_to(app: typer.Typer) -> None:
     """Add these commands to an app."""
     app.command()(release)
+    app.command()(explain)
     app.command()(trains)
     app.command()(evidence)
     app.command("policy-backtest")(policy_backtest)
@@ -51,6 +52,20 @@ def release(
             **({"rehearsal": True} if rehearsal else {}),
         }
         request_and_tell(service, form, key)
+
+
+def explain(
+    run: Annotated[str, typer.Argument(help="The release, rollback or train: <dag id>/<run id>.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for programs.")] = False,
+) -> None:
+    """Say why a release does not move, what has to happen, by whom and until when.
+
+    INTERLOCK_URL, INTERLOCK_USER and INTERLOCK_PASSWORD say where and who.
+    """
+    with failures_on_stderr():
+        from .release import explain_and_tell
+
+        explain_and_tell(run, as_json=as_json)
 
 
 def permit_keys(

@@ -30,7 +30,7 @@ from interlock.domain.errors import AssetMissing, CatalogueError, RequestRefused
 from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.locations import PACKAGE, catalogue_folder
 
-from . import downloads, matrix, progress, schedule
+from . import downloads, explain, matrix, progress, schedule
 from .downloads import Store
 from .in_force import in_force
 
@@ -80,6 +80,7 @@ def create_app(
     app.get("/quality", dependencies=[READS_RUNS])(quality_page)
     app.get("/tests", dependencies=[READS_RUNS])(tests_page)
     app.get("/matrix", dependencies=READS_ALL)(matrix.shown)
+    app.get("/explain", dependencies=READS_ALL)(explain.shown)
     app.get("/progress", dependencies=READS_ALL)(progress.shown)
     app.get("/reports", dependencies=[READS_RUNS])(reports)
     app.get("/docs/{dag_id}/{run_id}/{stage}", dependencies=[READS_RUNS])(docs_index)

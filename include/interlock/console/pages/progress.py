@@ -19,12 +19,12 @@ def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
     def found() -> dict[str, Any]:
         with open_ledger() as ledger:
             entries = ledger.entries(release_chain(dag_id, run_id))
-        return progress_of(entries, _names()).model_dump(mode="json")
+        return progress_of(entries, names_known()).model_dump(mode="json")
 
     return or_refused(found)
 
 
-def _names() -> dict[str, str]:
+def names_known() -> dict[str, str]:
     """Return the name of each person by user name; none, if the catalogue cannot be read."""
     try:
         return load_rules(catalogue_folder())[1].names

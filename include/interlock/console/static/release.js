@@ -110,7 +110,7 @@ async function readStored({ task_id, map_index, key }) {
 }
 
 async function readRelease() {
-  const [run, tasks, entries, questions, banners, found, progress] = await Promise.all([
+  const [run, tasks, entries, questions, banners, found, progress, explanation] = await Promise.all([
     read(`api/v2/${runPath}`),
     readAll(`${runPath}/taskInstances`, "task_instances"),
     readAll(`${runPath}/taskInstances/~/xcomEntries`, "xcom_entries"),
@@ -118,6 +118,7 @@ async function readRelease() {
     readBanners(dagId),
     read(`interlock/findings?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`).catch((error) => ({ problem: error.message })),
     readProgress(),
+    read(`interlock/explain?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`).catch(() => null), // who may not read all of it
   ]);
   const records = { waves: [] };
   const reasons = {};
@@ -133,7 +134,7 @@ async function readRelease() {
   );
   records.waves = records.waves.filter(Boolean);
   const [files, names, own, ahead] = await Promise.all([readFiles(entries), readNames(questions), readOwn(questions), readAhead(run)]);
-  return { run, tasks, questions, own, records, reasons, waits, files, names, banners, findings: found, progress, ahead };
+  return { run, tasks, questions, own, records, reasons, waits, files, names, banners, findings: found, progress, explanation, ahead };
 }
 
 // How far the release has come, by the ledger; trains have none, and who may not read all of a release is not shown it.
@@ -285,6 +286,16 @@ function waiting({ questions, records, progress }) {
   });
 }
 
+// Why it stands still, and what moves it, if that is more than answers and what is ahead in the queue.
+const SAID_ELSEWHERE = new Set(["answer", "end_ahead"]);
+function standstill({ explanation, names }) {
+  const { state, why, acts } = explanation ?? { acts: [] };
+  if (!["waits", "stuck"].includes(state) || acts.every((act) => SAID_ELSEWHERE.has(act.kind))) return null;
+  const by = (act) => (act.by.length ? ` (${act.by.map((user) => names.get(user) ?? user).join(", ")})` : "");
+  const items = acts.map((act) => element("li", {}, `${act.what}${by(act)}${act.until ? `, until ${when(act.until)}` : ""}`));
+  return element("div", { class: `reason ${state === "stuck" ? "bad" : "wait"}` }, element("strong", {}, "Why it does not move: "), why, element("ul", {}, items));
+}
+
 // Behind what a queued release waits, for whom that waits, and who can end that.
 function queued({ ahead, names }) {
   if (!ahead) return null;
@@ -315,7 +326,9 @@ function forReader({ shown, more }) {
   return [...shown.map(({ subject, task_instance: task }) => line(subject, questionPage(task))), ...rest];
 }
 
-function heading({ run, records, reasons, tasks, questions, own, banners, findings, progress, ahead, names }) {
+function heading(release) {
+  const { run, records, reasons, tasks, questions, own, banners, findings, progress, ahead, names } = release;
+  const still = standstill(release);
   const { plan, rollout, outcome } = records;
   const conf = run.conf ?? {};
   const version = plan?.version ?? rollout?.version ?? conf.version ?? "";
@@ -332,7 +345,7 @@ function heading({ run, records, reasons, tasks, questions, own, banners, findin
     ...(ENDED.has(run.state) ? [] : banners),
     ...(ENDED.has(run.state) ? [] : (findings.overtaken ?? []).map((what) => element("p", { class: "reason wait" }, what))),
     queued({ ahead, names }),
-    ...waiting({ questions, records, progress }),
+    ...(still ? [still] : waiting({ questions, records, progress })),
     ...inGroups(own).flatMap(forReader),
   ];
 }

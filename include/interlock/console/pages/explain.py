@@ -1,0 +1,129 @@
+"""Why a release does not move: what Airflow has of its run, and what the ledger has of it, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import HTTPException, status
+
+from interlock.adapters.airflow.results import parsed_result
+from interlock.domain.board.accounts import CLERK
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.findings import findings_about
+from interlock.domain.ledger.kinds import FINDING, PLAN_MADE, RELEASE_OVERTAKEN, RELEASE_WITHDRAWN
+from interlock.domain.ledger.reading import last_in
+from interlock.domain.outcome.explain import Ahead, QuestionSeen, Standing, TaskSeen, explain
+from interlock.domain.outcome.progress import Progress, progress_of
+from interlock.domain.permits.overtaking import Overtaking
+from interlock.domain.permits.withdrawal import Withdrawal
+from interlock.domain.records import ReleasePlan
+from interlock.locations import catalogue_folder
+
+from .downloads import OpenLedger, or_refused
+from .in_force import look
+from .progress import names_known
+
+ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
+    """Return why a release does not move, and what moves it."""
+    names, chain = names_known(), release_chain(dag_id, run_id)
+
+    def found() -> dict[str, Any]:
+        with open_ledger() as ledger:
+            entries = ledger.entries(chain)
+            about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
+            held = look(catalogue_folder(), ledger, dag_id)
+        findings = (str(one.payload.get("what")) for one in (*entries, *about) if one.kind == FINDING)
+        progress, plan = progress_of(entries, names), last_in(entries, PLAN_MADE, ReleasePlan)
+        standing = _standing(dag_id, run_id, progress).model_copy(
+            update={
+                "called_off": _called_off(entries),
+                "not_before": plan.not_before if plan else None,
+                "refusals": (*held.stops, *held.freezes, *findings),
+            }
+        )
+        return explain(standing, names).model_dump(mode="json")
+
+    return or_refused(found)
+
+
+def _called_off(entries: Sequence[Entry]) -> str:
+    withdrawn = last_in(entries, RELEASE_WITHDRAWN, Withdrawal)
+    overtaken = last_in(entries, RELEASE_OVERTAKEN, Overtaking)
+    return withdrawn.sentence if withdrawn else overtaken.sentence if overtaken else ""
+
+
+def _standing(dag_id: str, run_id: str, progress: Progress) -> Standing:
+    """Return what Airflow has of a run; HTTPException if it has no such run."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    this = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+    with create_session() as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        if run is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND, f"Airflow has no run {run_id} of {dag_id}.")
+        waits = select(XComModel.task_id, XComModel.value).where(
+            XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.key == "waits_for"
+        )
+        why = {task_id: str(parsed_result(value)) for task_id, value in session.execute(waits)}
+        tasks = session.scalars(select(TaskInstance).where(*this)).all()
+        asked = select(HITLDetail, TaskInstance).join(TaskInstance, TaskInstance.id == HITLDetail.ti_id).where(*this)
+        questions = [_question(detail, task, progress) for detail, task in session.execute(asked)]
+        paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id))
+        first = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.state == "running").order_by(DagRun.run_after)
+        ahead = session.scalar(first.limit(1)) if str(run.state) == "queued" else None
+        return Standing(
+            now=datetime.now(UTC),
+            state=str(run.state),
+            paused=bool(paused),
+            ahead=_ahead(ahead) if ahead is not None else None,
+            tasks=tuple(_task(one, why) for one in tasks if one.state is not None and str(one.state) not in ENDED),
+            questions=tuple(questions),
+            progress=progress,
+            quiet_since=max((one.end_date for one in tasks if one.end_date), default=run.start_date),
+        )
+
+
+def _ahead(run: Any) -> Ahead:
+    version = (run.conf or {}).get("version") or ""
+    return Ahead(run_id=run.run_id, version=str(version), requested_by=run.triggering_user_name or "")
+
+
+def _task(one: Any, waits: dict[str, str]) -> TaskSeen:
+    return TaskSeen(
+        task_id=one.task_id,
+        title=one.task_display_name or one.task_id,
+        state=str(one.state),
+        since=one.queued_dttm or one.scheduled_dttm,
+        tries=one.try_number,
+        max_tries=one.max_tries + 1,
+        waits=waits.get(one.task_id, "") if str(one.state) == "up_for_reschedule" else "",
+    )
+
+
+def _question(detail: Any, task: Any, progress: Progress) -> QuestionSeen:
+    """Return a question; the clerk closes ballots earlier than Airflow does, at the deadline of their decision."""
+    stage, _, name = task.task_id.rpartition(".")
+    decided_by = {
+        "rollout" if one is progress.environments[-1] else f"quality.{one.environment}": one.approval.until
+        for one in progress.environments
+        if one.approval is not None
+    }
+    ballot = name in ("cast_ballot", "sign_off")
+    return QuestionSeen(
+        task_id=task.task_id,
+        title=task.task_display_name or task.task_id,
+        people=tuple(user["id"] for user in detail.assigned_users if user["id"] != CLERK),
+        until=(decided_by.get(stage) if ballot else None) or task.trigger_timeout,
+        answered=detail.responded_at is not None or str(task.state) in ENDED,
+    )
