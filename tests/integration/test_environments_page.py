@@ -6,13 +6,14 @@ The records are what ``tests/factories/journeys.py`` leaves in the ledger of a r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
 import pytest
 import yaml
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.cli.app import main
@@ -166,6 +167,36 @@ def test_the_matrix_shows_what_was_tested_and_what_nobody_tested(airflow: str, p
     expect(failed).to_contain_text("failed")
     expect(failed).to_contain_text("<b>No</b> bikes")
     assert page.locator("main b").count() == 0, "what people write is text"
+
+
+def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflow: str, page: Page) -> None:
+    """Let the browser read a matrix of the product with many more rows."""
+
+    def many(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        rows = [one for one in found["rows"] if one["case"]]
+        found["rows"] = [{**rows[number % len(rows)], "case": f"case-{number}"} for number in range(200)]
+        found["untested"] = [f"case-{number} in test: Till" for number in range(66)]
+        route.fulfill(response=reply, json=found)
+
+    page.route("**/interlock/matrix?**", many)
+    page.goto(airflow + where(UNDER_WAY_ID, "tests"))
+    expect(page.locator("tbody tr").first).to_be_visible()
+    everything = page.get_by_role("button", name="All 200")
+    expect(everything).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("and 46 more")).to_be_visible()
+    failed = page.get_by_role("button", name=re.compile(r"^\d+ failed$"))
+    number = int(failed.inner_text().split()[0])
+    failed.press("Enter")
+    expect(page.locator("section, main").get_by_role("row", name="SHOP-12 The basket adds up")).to_have_count(0)
+    expect(page.get_by_role("cell", name="failed", exact=True)).to_have_count(number)
+    expect(failed).to_be_focused()
+
+
+def test_a_release_without_test_cases_says_so(airflow: str, page: Page) -> None:
+    page.goto(airflow + where(BOARD_ID, "tests"))
+    expect(page.get_by_text("This run has no test cases that people run.")).to_be_visible()
 
 
 def test_a_ballot_begins_with_what_cannot_be_taken_back_and_shows_each_environment(airflow: str, page: Page) -> None:

@@ -36,20 +36,25 @@ def test_home_shows_stops_and_only_the_readers_questions(tmp_path: Path) -> None
     assert "Vote of ben" in drawn
     assert "Vote by number" in drawn
     assert "Vote of cora" not in drawn
+    assert [f"Case {number}." in drawn for number in range(40)] == [True] * 3 + [False] * 37, "a tester has hundreds"
+    assert "37 more questions like these" in drawn
+    assert "/airflow/dags/release_bike_shop/runs/r%2B1/required_actions" in drawn
 
 
 RUN = """
-const question = (index, id, subject) => ({
+const question = (index, id, subject, task = "rollout.cast_ballot") => ({
   subject, response_received: false, assigned_users: [{ id }, { id: "board_clerk" }],
-  task_instance: { dag_id: "release_bike_shop", dag_run_id: "r+1", task_id: "rollout.cast_ballot", map_index: index },
+  task_instance: { dag_id: "release_bike_shop", dag_run_id: "r+1", task_id: task, map_index: index },
 });
+const cases = Array.from({ length: 40 }, (_, index) => question(index, "ben", `Case ${index}.`, "quality.run_case"));
 const answers = {
   "/airflow/interlock/in_force": { stops: ["everything, by olga"], freezes: ["Christmas trade, until then"] },
   "/airflow/ui/auth/me": { id: "7", username: "ben" },
   "/airflow/api/v2/dags/~/dagRuns/~/hitlDetails?response_received=false&state=awaiting_input&limit=100&offset=0": {
-    total_entries: 3,
+    total_entries: 43,
     hitl_details: [
       question(0, "cora", "Vote of cora"), question(1, "ben", "Vote of ben"), question(2, "7", "Vote by number"),
+      ...cases,
     ],
   },
 };

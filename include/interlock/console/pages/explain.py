@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,14 +9,13 @@ from fastapi import HTTPException, status
 
 from interlock.adapters.airflow.results import parsed_result
 from interlock.domain.board.accounts import CLERK
-from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about
-from interlock.domain.ledger.kinds import FINDING, PLAN_MADE, RELEASE_OVERTAKEN, RELEASE_WITHDRAWN
+from interlock.domain.ledger.kinds import FINDING, PLAN_MADE
 from interlock.domain.ledger.reading import last_in
 from interlock.domain.outcome.explain import Ahead, QuestionSeen, Standing, TaskSeen, explain
 from interlock.domain.outcome.progress import Progress, progress_of
-from interlock.domain.permits.overtaking import Overtaking
-from interlock.domain.permits.withdrawal import Withdrawal
+from interlock.domain.permits.withdrawal import called_off
 from interlock.domain.records import ReleasePlan
 from interlock.locations import catalogue_folder
 
@@ -41,7 +39,7 @@ def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
         progress, plan = progress_of(entries, names), last_in(entries, PLAN_MADE, ReleasePlan)
         standing = _standing(dag_id, run_id, progress).model_copy(
             update={
-                "called_off": _called_off(entries),
+                "called_off": ended.sentence if (ended := called_off(entries)) else "",
                 "not_before": plan.not_before if plan else None,
                 "refusals": (*held.stops, *held.freezes, *findings),
             }
@@ -49,12 +47,6 @@ def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
         return explain(standing, names).model_dump(mode="json")
 
     return or_refused(found)
-
-
-def _called_off(entries: Sequence[Entry]) -> str:
-    withdrawn = last_in(entries, RELEASE_WITHDRAWN, Withdrawal)
-    overtaken = last_in(entries, RELEASE_OVERTAKEN, Overtaking)
-    return withdrawn.sentence if withdrawn else overtaken.sentence if overtaken else ""
 
 
 def _standing(dag_id: str, run_id: str, progress: Progress) -> Standing:
