@@ -20,7 +20,7 @@ endef
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults mutation \
+.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations mutation \
         bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-canary lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
@@ -81,6 +81,9 @@ attacks: $(TESTED) ## try to get round the board, in every way we know (about ha
 
 faults: $(TESTED) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
 	@$(BIN)/python -m tests.faults --trials $(or $(TRIALS),200) $(if $(SEED),--seed $(SEED))
+
+migrations: $(TESTED) ## release generated pairs of versions that change a database, with faults (PAIRS=500, SEED=…)
+	@$(BIN)/python -m tests.migrations --pairs $(or $(PAIRS),500) $(if $(SEED),--seed $(SEED))
 
 mutation: $(TESTED) ## change the code of votes, permits and ledger in every small way: do the tests notice? (some minutes)
 	@nice $(BIN)/python -m tests.mutation

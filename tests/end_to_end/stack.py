@@ -29,6 +29,7 @@ from tests.ports import free_port
 from .people import BIKE_SHOP, Colleague
 
 WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP, CARGO_SHOP = "wheel-shop", "corner-shop", "tandem-shop", "cargo-shop"
+SADDLE_SHOP = "saddle-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
 PARCEL_SHOP, PARCEL_PIPELINE = "parcel-shop", "jenkins-parcel"
 """Another, which its own pipeline builds, and the account of this pipeline."""
@@ -175,6 +176,9 @@ def impatient_catalogue(folder: Path) -> Path:
     add_service(folder, WHEEL_SHOP)
     add_service(folder, TANDEM_SHOP)
     add_prebuilt_service(folder)
+    add_service(folder, SADDLE_SHOP)
+    with (folder / "services" / f"{SADDLE_SHOP}.yaml").open("a") as file:
+        file.write((PROJECT / "include" / "samples" / "bike_shop" / "database.yaml").read_text())
     add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
     add_service_on_path(folder)
     return folder

@@ -9,10 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +34,8 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Service
 from interlock.domain.records import Host, SmokeResult
 from interlock.estate.settings import DEPLOY_ROOT, SERVICE, EstateHost, HostEnvironment, Settings
+from interlock.estate.stack import postgres
+from interlock.estate.stack.shop_databases import ENVIRONMENTS, database_of, make_shop_databases
 from interlock.estate.world import image
 from interlock.estate.world.sample import make_repository
 from interlock.locations import PROJECT
@@ -37,8 +43,8 @@ from tests.build_tools import WORKER
 from tests.estate_process import is_open, status_of, wait_until
 from tests.ports import free_network
 
-VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0")
-GOOD = ("1.0.0", "1.1.0", "1.1.1", "1.3.0")
+VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0", "1.4.0", "1.5.0", "1.6.0")
+GOOD = ("1.0.0", "1.1.0", "1.1.1", "1.3.0", "1.4.0", "1.5.0", "1.6.0")
 ENVIRON = WORKER | {"PATH": f"{sys.prefix}/builds/bin:{os.environ['PATH']}"}
 CATALOGUE = load_service(PROJECT / "include" / "catalogue", SERVICE)
 
@@ -95,20 +101,34 @@ def built(checkout: Callable[[str, str], Path], service: Service) -> Callable[[s
 
 
 @pytest.fixture
-def shop(built: Callable[[str], Built], tmp_path: Path) -> Iterator[Callable[..., Shop]]:
-    """Give what starts a version on a host of an environment, by its own hooks."""
-    settings = Settings(state=tmp_path, network=free_network())
+def settings(server: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """The estate of a test, with new databases of the shop."""
+    (tmp_path / "secrets").symlink_to(server.state / "secrets")
+    made = Settings(state=tmp_path, network=free_network(), postgres_port=server.postgres_port)
+    make_shop_databases(made)
+    yield made
+    with closing(postgres.connect(made)) as connection, connection.cursor() as cursor:
+        for environment in ENVIRONMENTS:
+            cursor.execute(f"DROP DATABASE {database_of(environment)} WITH (FORCE)")
+
+
+@pytest.fixture
+def shop(built: Callable[[str], Built], settings: Settings) -> Iterator[Callable[..., Shop]]:
+    """Give what starts a version on a host of an environment, by its own hooks, after its change of the database."""
     started: list[Shop] = []
 
-    def start(version: str, environment: HostEnvironment = "test") -> Shop:
+    def start(version: str, environment: HostEnvironment = "test", *, migrate: bool = True) -> Shop:
         number = len(started) + 1
         host = EstateHost(f"host-{number}", settings.address(environment, number), environment)
         root = settings.host_folder(host.name) / DEPLOY_ROOT
         shutil.copytree(built(version).result.output, root / "releases" / version)
         image.configure(settings, host)
-        environ = {**ENVIRON, "INTERLOCK_SHARED": str(root / "shared")}
+        path = f"{sys.prefix}/bin:{ENVIRON['PATH']}"  # a host has another Python than builds have
+        environ = {**ENVIRON, "PATH": path, "INTERLOCK_SHARED": str(root / "shared")}
         made = Shop(f"http://{host.address}:{settings.service_port}", root / "releases" / version, environ)
         started.append(made)
+        if migrate and (made.folder / "bin/migrate").exists():
+            assert made.hook("migrate").returncode == 0
         ran = made.hook("start")
         assert ran.returncode == 0, ran.stderr
         return made
@@ -177,6 +197,55 @@ def test_good_version_passes_its_integration_suite(
     rows = junit_rows(run.junit)
     assert len(rows) >= 4
     assert [row for row in rows if row.status != "passed"] == []
+
+
+def test_the_book_keeps_every_ticket_whatever_becomes_of_a_release(
+    shop: Callable[..., Shop], settings: Settings
+) -> None:
+    def tickets(environment: HostEnvironment = "production", columns: str = "name, price") -> list[tuple[str, Decimal]]:
+        with closing(postgres.connect(settings, database_of(environment))) as opened, opened.cursor() as cursor:
+            cursor.execute(f"SELECT {columns} FROM tickets ORDER BY number")
+            return list(cursor.fetchall())
+
+    old = shop("1.4.0", "production")
+    book(old, "Ada")
+    new = shop("1.5.0", "production", migrate=False)
+
+    rehearsed = shop("1.5.0", "test", migrate=False)
+    assert rehearsed.hook("restore_copy").returncode == 0
+    assert tickets("test") == tickets() == [("Ada", Decimal("39.00"))]
+    assert rehearsed.hook("migrate").returncode == 0
+    book(shop("1.4.0", "test", migrate=False), "Eve")
+    book(rehearsed, "Eve")
+    assert rehearsed.hook("migrate_back").returncode == 0
+    assert tickets("test")[1:] == [("Eve", Decimal("39.00"))] * 2
+    assert rehearsed.hook("restore_copy").returncode == 0
+    assert tickets("test") == tickets(), "the next copy has nothing of the last one"
+
+    for _ in range(2):
+        assert new.hook("migrate").returncode == 0, "done again, it changes nothing"
+    book(new, "Ben")
+    book(old, "Cy")
+    assert new.hook("migrate_back").returncode == 0
+    book(old, "Dan")
+    assert tickets() == [(name, Decimal("39.00")) for name in ("Ada", "Ben", "Cy", "Dan")]
+
+    assert new.hook("migrate").returncode == 0
+    last = shop("1.6.0", "production")
+    book(new, "Flo")
+    book(last, "Gus")
+    assert tickets(columns="name, cents") == [(name, 3900) for name in ("Ada", "Ben", "Cy", "Dan", "Flo", "Gus")]
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        book(old, "Hal")
+
+
+def book(shop: Shop, name: str) -> None:
+    """Book a repair as a customer, and look at the ticket."""
+    form = urllib.parse.urlencode({"repair": "brakes", "name": name}).encode()
+    with urllib.request.urlopen(f"{shop.url}/repairs", data=form, timeout=10) as answer:
+        page = answer.read().decode()
+    assert "Repair ticket no. " in page
+    assert "€ 39.00" in page
 
 
 def test_1_2_0_has_faults_that_only_quality_review_finds(

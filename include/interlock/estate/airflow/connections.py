@@ -22,6 +22,8 @@ from interlock.estate.settings import (
     Settings,
 )
 from interlock.estate.stack.postgres import LEDGER, LEDGER_WRITER
+from interlock.estate.stack.shop_databases import READER as READER_OF_TEST
+from interlock.estate.stack.shop_databases import database_of
 from interlock.installation.accounts import CLERK, READER
 from interlock.installation.astro_settings import ConnectionEntry
 from interlock.locations import PROJECT
@@ -32,7 +34,7 @@ SENDER = "releases@example.com"
 def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> dict[str, ConnectionEntry]:
     """Return the connections of an embedded estate, by their id.
 
-    :param passwords: of the service accounts and of the ledger's writer; without them, the connections have none.
+    :param passwords: of the service accounts, and of the logins to databases; without them, the connections have none.
     """
     airflow = {"type": "http", "host": LOOPBACK, "port": settings.airflow_port, "schema_": "http"}
     aws_extra = {"endpoint_url": settings.aws_endpoint, "region_name": REGION}
@@ -58,6 +60,15 @@ def embedded_connections(settings: Settings, passwords: Mapping[str, str]) -> di
             schema_=LEDGER,
             login=LEDGER_WRITER,
             password=passwords.get(LEDGER_WRITER, ""),
+        ),
+        ConnectionEntry(
+            conn_id="bike_shop_test_db",
+            type="postgres",
+            host=LOOPBACK,
+            port=settings.postgres_port,
+            schema_=database_of("test"),
+            login=READER_OF_TEST,
+            password=passwords.get(READER_OF_TEST, ""),
         ),
         ConnectionEntry(conn_id="interlock_signing_key", type="generic", host=settings.signing_key.as_uri()),
         ConnectionEntry(conn_id=f"{SERVICE.replace('-', '_')}_source", type="git", host=settings.source_url),

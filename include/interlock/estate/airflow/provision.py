@@ -15,6 +15,7 @@ from interlock.console.auth.roles import sync_roles
 from interlock.domain.errors import ReleaseError
 from interlock.estate.settings import SETTINGS_FILE, Settings
 from interlock.estate.stack.postgres import LEDGER_WRITER, ledger_password
+from interlock.estate.stack.shop_databases import READER, shop_password
 from interlock.installation.accounts import Account
 from interlock.installation.astro_settings import read_astro_settings
 from interlock.installation.provision import close_accounts, provision_account, provision_entries
@@ -33,7 +34,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     passwords = keep_passwords(settings, all_accounts)
-    secrets = {**passwords, LEDGER_WRITER: ledger_password(settings, LEDGER_WRITER)}
+    secrets = {
+        **passwords,
+        LEDGER_WRITER: ledger_password(settings, LEDGER_WRITER),
+        READER: shop_password(settings, READER),
+    }
     generate_key(settings.signing_key)
     migrate()
     provision_people(all_accounts, passwords)

@@ -32,6 +32,7 @@ from interlock.locations import PACKAGE, PROJECT
 from . import cluster, cluster_servers, components, leftovers, postgres, process_supervisor
 from .ports import check_ports
 from .readiness import wait, wait_for_airflow
+from .shop_databases import make_shop_databases
 from .watch import health
 
 CLAIM = "This folder is the state of an Interlock stack: make down stops it, make reset deletes it.\n"
@@ -90,6 +91,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         supervisor = process_supervisor.start_supervisor(settings, environment)
         wait(settings, supervisor, "postgres", lambda: postgres.is_ready(settings), seconds=120)
         postgres.make_databases(settings)
+        make_shop_databases(settings)
         postgres.migrate_ledger(settings)
     if provision_needed(settings):
         run_provision(settings, environment, steps)

@@ -23,6 +23,7 @@ from interlock.domain.canonical import Model, Sha256, canonical_bytes, sha256_of
 from interlock.domain.errors import BuildFailed
 from interlock.domain.records import release_name
 from interlock.estate.settings import DEPLOY_ROOT, SERVICE, EstateHost, Settings
+from interlock.estate.stack.shop_databases import shop_urls
 
 from .sample import make_repository
 
@@ -101,6 +102,7 @@ def configure(settings: Settings, host: EstateHost) -> None:
         "price_list": PRICE_LISTS[host.environment],
         "warehouse": f"http://{settings.network}.2:{WAREHOUSE_PORT}/stock.csv",
         "secret": signing_secret(settings, host.environment),
+        **shop_urls(settings, host.environment),
     }
     text = json.dumps(shared, indent=2) + "\n"
     write_private(settings.host_folder(host.name) / DEPLOY_ROOT / "shared" / "shop.json", text)

@@ -1,0 +1,7 @@
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM tickets) THEN
+        DROP TABLE tickets;
+    END IF;
+END
+$$;
