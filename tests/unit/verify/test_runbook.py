@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from interlock.domain.records import RolloutPlan, StepDirection, StepIntent, StepReport
+from interlock.domain.records import (
+    MigrationRehearsal,
+    RehearsedVersion,
+    RolloutPlan,
+    StepDirection,
+    StepIntent,
+    StepReport,
+)
 from interlock.domain.runbook.planning import planned_steps, step_id
 from interlock.domain.runbook.progress import Ended, left_out, report_of
 from tests.factories import evidence as make
@@ -174,3 +181,50 @@ def test_a_rehearsal_leaves_steps_out_and_needs_no_permit(tmp_path: Path) -> Non
 
     proven, said = changed(tmp_path, rehearsed, runbook=(planned,))
     assert proven, said
+
+
+MIGRATES = tuple(one.model_copy(update={"migrates": "shop"} if one.number == 1 else {}) for one in RUNBOOK)
+
+
+def rehearsed(**changes: Any) -> MigrationRehearsal:
+    plan = releases.rollout()
+    runs = sorted({one for one in plan.back_out.releases.values() if one})
+    usual: dict[str, Any] = {
+        "environment": "test",
+        "bundle": plan.bundle.sha256,
+        "steps": "9" * 64,
+        "before": tuple(
+            RehearsedVersion(release=one, version="1.0.0", smoked=1, tests=1, rows=releases.blob()) for one in runs
+        ),
+        "tables": (),
+        "seconds": {},
+    }
+    return MigrationRehearsal(**{**usual, **changes})
+
+
+def on_record(found: MigrationRehearsal) -> make.Change:
+    def change(many: list[make.Step]) -> list[make.Step]:
+        done = doing()(many)
+        frozen = [kind for kind, _ in done].index("rollout.frozen")
+        return [*done[:frozen], ("migration.rehearsed", found.to_xcom()), *done[frozen:]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("planned", "recorded", "expected"),
+    [
+        (rehearsed(), rehearsed(), ""),
+        (rehearsed(), rehearsed(notes=("other",)), "names another rehearsal of database changes"),
+        (None, rehearsed(), "names another rehearsal of database changes"),
+        (rehearsed(before=()), rehearsed(before=()), "expected a rehearsal with ['"),
+        (rehearsed(bundle="8" * 64), rehearsed(bundle="8" * 64), "rehearsal: expected bundle"),
+    ],
+    ids=["good", "another", "not-in-plan", "without-what-runs", "of-another-bundle"],
+)
+def test_a_plan_whose_database_changes_were_not_rehearsed_is_named(
+    tmp_path: Path, planned: MigrationRehearsal | None, recorded: MigrationRehearsal, expected: str
+) -> None:
+    proven, said = changed(tmp_path, on_record(recorded), runbook=MIGRATES, migrations=planned)
+    assert proven is not bool(expected), said
+    assert expected in said
