@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.calendars import feeds
 from interlock.adapters.calendars.calendars import faults_of, load_calendars
+from interlock.adapters.calendars.copies import CopiesThere, SharedCopies
 from interlock.adapters.calendars.ical import reading as _ical
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, what_is_wrong
 from interlock.adapters.catalogue.names import Known
@@ -354,6 +356,23 @@ def test_a_calendar_at_a_url_is_fetched_kept_and_fetched_again(
     clock.passes(minutes=2)
     assert ask(folder, NOON, copies=copies).open
     assert server.asked == 2
+
+
+def test_what_a_worker_has_fetched_is_left_for_machines_without_its_folder(
+    folder: Path, tmp_path: Path, server: Server, clock: Clock
+) -> None:
+    shared = SharedCopies(lambda: ArtifactStore(Folder(tmp_path / "store")))
+    client, there = lambda url: server.client(), tmp_path / "api-server"
+    copies = feeds.Copies(tmp_path / "worker", client, networks=lambda: [LOOPBACK], clock=clock, shared=shared)
+    named_by_url(folder, server)
+    now = datetime.fromtimestamp(clock.now, UTC)
+    shown = CopiesThere(there, now=now, shared=shared)
+    feed = Feed.model_validate({"url": server.url, "refresh": "PT15M", "oldest": "P2D"})
+    assert shown(feed) is None
+    assert not ask(folder, NOON, copies=copies).open
+    copy = shown(feed)
+    assert copy
+    assert copy.read_bytes() == server.body
 
 
 @pytest.mark.parametrize(

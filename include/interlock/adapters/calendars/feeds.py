@@ -19,6 +19,7 @@ from interlock.domain.catalogue.calendar_file import Feed
 from interlock.domain.errors import CatalogueError
 from interlock.domain.networks import Address, Network, may_be_asked, networks_in
 
+from .copies import SharedCopies
 from .ical.reading import MAX_FILE_BYTES
 from .ical.text import calendars_in
 
@@ -34,6 +35,7 @@ class Copies:
 
     :param client: gives the HTTP client for a URL, as a context manager.
     :param networks: gives the networks that may be fetched from beside the Internet.
+    :param shared: where other machines find what was fetched here.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Copies:
         *,
         networks: Callable[[], Sequence[Network]],
         clock: Callable[[], float] = time.time,
+        shared: SharedCopies | None = None,
     ) -> None:
+        self._shared = shared
         self._folder, self._client, self._networks, self._clock = folder, client, networks, clock
         self._failed: dict[str, tuple[float, str]] = {}
 
@@ -92,6 +96,8 @@ class Copies:
             problem = str(error) or type(error).__name__
             self._failed[url] = (now, problem)
             return problem
+        if self._shared:
+            self._shared.give(path)
         return ""
 
     def _keep(self, path: Path, data: bytes, now: float) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of, environments_of, load_rules, load_service
 from interlock.adapters.ledger.past_releases import ended_releases
 from interlock.adapters.ledger.stops import request_in
@@ -55,6 +55,7 @@ from interlock.domain.testing.known_defects import accepted, parse_acceptance
 from interlock.domain.trigger_form import read_form
 
 from .break_glass import OpenLedger
+from .lookups import configured_store
 from .rules import service_of
 from .task_requests import Lookups
 
@@ -167,7 +168,11 @@ def _of_an_override(dag_id: str, form: Form, asking: Asking) -> None:
         person, service = person_in(catalogue.board, asking.user), catalogue.services[request.service]
         entries = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
         lifted = overridden(entries, request.service, request.environment, now)
-        known = calendars_of(asking.folder, catalogue.policy, CopiesThere(copies_folder(), now=now))
+        known = calendars_of(
+            asking.folder,
+            catalogue.policy,
+            CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store)),
+        )
         answer = may_change(known, service, request.environment, now, overridden=lifted)
         if not answer.open and answer.by is None:
             return  # here they cannot be read; the machine of the task may have them

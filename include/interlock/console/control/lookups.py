@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from interlock.adapters.airflow.connections import stored_connection
+from interlock.adapters.airflow.connections import ARTIFACTS, stored_connection
 from interlock.adapters.source.git import has_ref
 from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue import Service
@@ -18,6 +18,9 @@ from interlock.domain.dag_names import Place
 from interlock.domain.ledger.witness import question_digest
 
 from .current_request import CurrentRequest, Scope
+
+if TYPE_CHECKING:
+    from interlock.adapters.artifacts.store import ArtifactStore
 
 _NUMBER = TypeAdapter(int)  # as Airflow reads it: "7" and 7.0 are the asset 7, too
 
@@ -141,6 +144,13 @@ def places_of(dag_id: str) -> tuple[Place, ...]:
     with create_session() as session:
         rows = session.execute(select(DagModel.bundle_name, DagModel.relative_fileloc).where(where)).all()
     return tuple(Place(bundle=bundle, file=file) for bundle, file in rows)
+
+
+def configured_store() -> ArtifactStore:
+    """Open the artifact store of Airflow's connection, from inside the API server."""
+    from interlock.adapters.artifacts.store import open_store  # not at the top: brings boto3
+
+    return open_store(stored_connection(ARTIFACTS))
 
 
 def result_of(dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from fastapi import HTTPException, Request, status
 
-from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, load_rules, load_service
 from interlock.adapters.catalogue.trains import load_train
+from interlock.console.control.lookups import configured_store
 from interlock.console.control.rules import service_of
 from interlock.domain.calendars.entries import Entry, Occurrence
 from interlock.domain.calendars.overrides import overridden
@@ -48,7 +49,9 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
     """
     now = datetime.now(UTC)
     declared = ledger.entries(INSTALLATION, kind=STOPS)
-    known = calendars_of(folder, load_rules(folder)[0], CopiesThere(copies_folder(), now=now))
+    known = calendars_of(
+        folder, load_rules(folder)[0], CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store))
+    )
     freezes = [one for one in known.occurrences(now.year) if one.entry.effect == "deny" and one.start <= now < one.end]
     if not dag_id:
         of_production = [one for one in freezes if PRODUCTION in (one.entry.scope.environments or (PRODUCTION,))]

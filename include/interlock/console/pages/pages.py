@@ -19,10 +19,11 @@ from airflow.api_fastapi.core_api.security import auth_manager_from_app, get_use
 from fastapi import Depends, FastAPI, HTTPException, Response, status
 from fastapi.responses import FileResponse, RedirectResponse
 
-from interlock.adapters.artifacts.store import ArtifactStore, open_store
+from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.catalogue.yaml_files import read_yaml
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
+from interlock.console.control.lookups import configured_store
 from interlock.domain.board.voting import BOOK
 from interlock.domain.catalogue import BoardBook
 from interlock.domain.dag_names import RELEASES
@@ -42,8 +43,6 @@ FILES = {path.name: path for folder in (STATIC, VENDOR) for path in folder.iterd
 DOCS_STAGES = ("quality", "canary", "verification")
 DOCS_OF_ENVIRONMENTS = re.compile(r"quality-[a-z][a-z0-9-]{0,62}")
 """The data docs of an environment between test and production."""
-ARTIFACTS = "interlock_artifacts"
-
 OUR_PAGES = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; frame-src 'self'; "
 )
@@ -58,13 +57,6 @@ READS_ALL = [
     *(Depends(requires_access_dag("GET", DagAccessEntity[name])) for name in ("TASK_LOGS", "HITL_DETAIL", "XCOM")),
 ]
 """For what holds the logs, the answers and the records of a run."""
-
-
-def configured_store() -> ArtifactStore:
-    """Open the artifact store of Airflow's connection, from inside the API server."""
-    from airflow.models.connection import Connection
-
-    return open_store(Connection.get_connection_from_secrets(ARTIFACTS))
 
 
 def create_app(

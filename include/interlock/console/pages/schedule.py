@@ -17,12 +17,12 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response, status
 
-from interlock.adapters.calendars.copies import CopiesThere, copies_folder
+from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
-from interlock.console.control.lookups import runs_under_way, unpaused
+from interlock.console.control.lookups import configured_store, runs_under_way, unpaused
 from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
 from interlock.locations import catalogue_folder
@@ -97,7 +97,7 @@ def _look(request: Request, user: Any, start: datetime, end: datetime, *, clashi
 def _found(request: Request, start: datetime, end: datetime, now: datetime, *, clashing: bool) -> Seen:
     folder = catalogue_folder()
     catalogue = load_catalogue(folder)
-    copies = CopiesThere(copies_folder(), now=now)
+    copies = CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store))
     calendars = calendars_of(folder, catalogue.policy, copies)
     table = load_trains(folder, catalogue.policy, catalogue.board)
     with request.app.state.open_ledger() as ledger:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
 
-from interlock.adapters.calendars.copies import copies_folder
+from interlock.adapters.calendars.copies import copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of
 from interlock.domain.calendars.calendar import Answer, Calendars, may_change
 from interlock.domain.calendars.overrides import Override, in_force
@@ -50,7 +50,7 @@ def _copies(folder: Path) -> Copies:
     # Not at the top: for catalogues that name a URL.
     from interlock.adapters.calendars.feeds import Copies, networks_of, web_client
 
-    return Copies(folder, web_client, networks=networks_of)
+    return Copies(folder, web_client, networks=networks_of, shared=shared_copies(resources.store))
 
 
 def calendars_now(policy: Policy) -> Calendars:
