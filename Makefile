@@ -21,7 +21,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-canary lint format catalogue trains schemas policy-backtest lock vendor
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -102,6 +102,9 @@ bench-permits: $(TESTED) ## time the check of a permit on a host, and what a per
 
 bench-dags: $(TESTED) ## measure Airflow's Dag processor with 1,000 services, and how soon an edit shows (SERVICES=1000)
 	@$(BIN)/python -m benchmarks.dags --services $(or $(SERVICES),1000)
+
+bench-environments: $(TESTED) ## tell what the environments before production added to a release of the stack (RUN=<dag id>/<run id>)
+	@$(BIN)/python -m benchmarks.environments '$(RUN)'
 
 bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)
