@@ -264,7 +264,8 @@ def test_the_pipeline_may_do_nothing_else(stack: Stack, jenkins: Jenkins) -> Non
     assert foreign.status_code == 403
     assert f"{PARCEL_PIPELINE} is the account of a pipeline and may request releases of {SERVICE}" in foreign.text
     assert pipeline.send("PATCH", f"dags/{DAG}", {"is_paused": True}).status_code == 403
-    assert pipeline.send_form("emergency_stop", {"scope": SERVICE, "reason": "x", "hours": 1}).status_code == 403
+    stop = {"scope": SERVICE, "reason": "The warehouse burns", "hours": 1}
+    assert pipeline.send_form("emergency_stop", stop).status_code == 403
 
 
 def bytes_that_somebody_replaced(jenkins: Jenkins) -> None:
@@ -345,8 +346,7 @@ def test_what_the_policy_lets_people_waive_is_waived_on_record(stack: Stack, jen
     file = stack.settings.catalogue / "services" / f"{SERVICE}.yaml"
     file.write_text(file.read_text().replace(NOT_WAIVABLE, ""))
     stack.parse(DAG)
-    running = stack.production()
-    (version,) = running
+    (version,) = running = stack.production()
     jenkins.leave(version, "jenkins-shop-19")
     jenkins.place(version, STATEMENT).unlink()
     run = jenkins.request(version, "jenkins-shop-19", "--change-type standard")
