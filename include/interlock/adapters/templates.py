@@ -85,7 +85,7 @@ def escape(value: Any) -> str:
 
 def whole(text: str) -> Markdown:
     """Return a text whose length its model limits: escaped, on one line, and nothing of it left out."""
-    return Markdown(_escaped(_visible(" ".join(text.split())) or NOTHING))
+    return Markdown(_escaped(visible(" ".join(text.split())) or NOTHING))
 
 
 def _escaped(line: str) -> str:
@@ -144,7 +144,7 @@ def quoted(text: str) -> Markdown:
     Its headings, lists and emphasis stay; its links, images and HTML are shown as they are written, and lead nowhere.
     What is too long ends with a line that says so.
     """
-    lines = (_inert(_visible(line.expandtabs(4))) for line in text[:MAX_DOCUMENT_LENGTH].splitlines())
+    lines = (_inert(visible(line.expandtabs(4))) for line in text[:MAX_DOCUMENT_LENGTH].splitlines())
     said = [f"> {line}".rstrip() for line in lines]
     if (more := len(text) - MAX_DOCUMENT_LENGTH) > 0:
         said += [">", f"> … {more:,} more characters are in the document itself"]
@@ -171,9 +171,10 @@ def _said(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    line = _visible(" ".join(text.split())) or NOTHING
+    line = visible(" ".join(text.split())) or NOTHING
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[: MAX_LINE_LENGTH - 1]}…"
 
 
-def _visible(line: str) -> str:
+def visible(line: str) -> str:
+    """Return a line without characters that are invisible or change the direction of text."""
     return "".join(character for character in line if unicodedata.category(character) not in HIDDEN)

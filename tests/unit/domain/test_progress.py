@@ -11,6 +11,7 @@ from interlock.domain.board.questions import ASK_TESTERS
 from interlock.domain.canonical import sha256_of
 from interlock.domain.ledger.witness import GivenAnswer
 from interlock.domain.outcome.progress import EnvironmentProgress, Progress, StepProgress, progress_of
+from interlock.domain.records import PlannedStep
 from interlock.domain.runbook.progress import Ended
 from tests.factories import releases
 from tests.factories.journeys import Journey, case, defect, emergency, report, result, vote
@@ -226,3 +227,33 @@ def test_what_one_environment_proves_to_be_fixed_is_fixed() -> None:
     journey.judged("user-acceptance", defects=(defect("total-1", "fixed"), defect("menu-1", "accepted")))
     journey.judged("staging", defects=(defect("total-1", "open"), defect("bill-1", "new")))
     assert lines(journey) == {"total-1": "fixed", "menu-1": "accepted", "bill-1": "new"}
+
+
+@pytest.mark.parametrize(
+    ("do", "does", "way_back"),
+    [
+        ({"dag_run": {"dag": "refresh"}}, "a run of the Dag refresh", "none: it cannot be taken back"),
+        (
+            {"document": {"name": "AWS-RestartApp", "connection": "shop_aws"}},
+            "the Systems Manager document AWS-RestartApp",
+            "none: it cannot be taken back",
+        ),
+        (
+            {"function": {"name": "switch", "connection": "shop_aws", "ask": ["sam"]}},
+            "the Lambda function switch, $LATEST; asked if in doubt: Sam Novak",
+            "none: it cannot be taken back",
+        ),
+        (
+            {"snapshot": {"instance": "shop", "connection": "shop_aws"}},
+            "a snapshot of the database shop",
+            "none: it changes nothing",
+        ),
+    ],
+    ids=["dag_run", "document", "function", "snapshot"],
+)
+def test_steps_of_every_kind_are_described(do: dict[str, Any], does: str, way_back: str) -> None:
+    about = {"number": 1, "name": "one", "title": "One", "when": "before", "estimate": "PT1M", "way_back": None}
+    journey = Journey().planned().frozen(runbook=(PlannedStep.model_validate({**about, "do": do}),))
+    found = step(journey, 1)
+    assert (found.kind, found.does, found.way_back) == (*do, does, way_back)
+    assert found.irreversible == ("snapshot" not in do)

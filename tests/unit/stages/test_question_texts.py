@@ -100,3 +100,8 @@ def test_airflows_form_marks_no_field_as_missing_before_anything_is_written() ->
 def test_a_digest_stands_in_no_table_which_could_not_break_it(name: str) -> None:
     """A digest in a cell makes the table wider than the page, and the text beside it is cut off."""
     assert not [line for line in bodies()[name].splitlines() if re.search(r"^\|.*[0-9a-f]{64}", line)]
+
+
+def test_no_hidden_character_of_a_test_case_or_a_commit_gets_into_the_title_of_a_question() -> None:
+    asked = question("Run \u202eecafeb\u202c\u200b the basket", "Do it.", DIGEST, [BEN])
+    assert asked["subject"] == "Run ecafeb the basket", "a title has no markup that could keep them apart"

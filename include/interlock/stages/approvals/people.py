@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.signing.witness import only_witnessed
-from interlock.adapters.templates import escape
+from interlock.adapters.templates import escape, visible
 from interlock.domain.board import decision, seats
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT
@@ -175,7 +175,7 @@ def question(
     return {
         **({"answer_by": answer_by.isoformat()} if answer_by else {}),
         **({"options": list(options)} if options else {}),
-        "subject": subject,
+        "subject": visible(subject),
         "body": f"{asked_of}\n\n{body.rstrip()}\n\n{BINDING.format(digest=digest)}",
         "assigned_users": [
             *({"id": person.user, "name": person.name} for person in people),
