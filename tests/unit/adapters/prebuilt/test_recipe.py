@@ -1,19 +1,30 @@
-"""The script that service teams copy into their pipelines: what it signs is what is verified."""
+"""What service teams copy into their pipelines: what the script signs is what is verified, and the recipes' calls work.
+
+The recipe for Jenkins runs whole in ``tests/end_to_end/test_prebuilt.py``.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from interlock.adapters.prebuilt.statements import read_statements
+from interlock.cli.release import PASSWORD, URL, USER
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import PinnedKey, PrebuiltRules
 from interlock.domain.prebuilt.claims import Expected, judge
+from interlock.locations import PROJECT
 from tests.factories.pipelines import BUILDER, COMMIT, JUNIT, REPOSITORY
 
-SCRIPT = Path(__file__).parents[4] / "include" / "samples" / "pipelines" / "sign-provenance.sh"
+SCRIPT = PROJECT / "include" / "samples" / "pipelines" / "sign-provenance.sh"
+DOCS = PROJECT / "docs" / "service-team.md"
 SAID = ["--builder", BUILDER, "--repository", REPOSITORY, "--commit", COMMIT]
 KEYS = {
     "ed25519": ["-algorithm", "ed25519"],
@@ -59,3 +70,35 @@ def test_what_the_script_cannot_say_it_refuses(tmp_path: Path, given: list[str],
     assert done.returncode == 2
     assert why in done.stderr.decode()
     assert done.stdout == b""
+
+
+def workflow() -> dict[str, Any]:
+    """Return the docs' workflow of GitHub Actions; YAML 1.1 reads its key ``on`` as a truth value."""
+    (found,) = re.findall(r"```yaml\n(on: .*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    return dict(yaml.safe_load(found))
+
+
+def test_the_workflow_for_github_may_sign_and_leaves_what_it_signed_beside_the_artifact() -> None:
+    described = workflow()
+    assert described["permissions"]["id-token"] == described["permissions"]["attestations"] == "write"
+    *_, attest, publish = described["jobs"]["release"]["steps"]
+    assert attest["uses"].startswith("actions/attest-build-provenance@")
+    assert "steps.attest.outputs.bundle-path" in publish["run"]
+    assert set(publish["env"]) >= {URL, USER, PASSWORD}
+
+
+def test_the_request_of_the_workflow_is_a_call_that_the_command_understands(tmp_path: Path) -> None:
+    (tmp_path / "shop-1.1.0.tar.gz").write_bytes(b"the shop")
+    publish = workflow()["jobs"]["release"]["steps"][-1]["run"]
+    request = publish[publish.index("interlock release") :]
+    for name, value in {"github.ref_name": "1.1.0", "github.run_id": "17"}.items():
+        request = request.replace(f"${{{{ {name} }}}}", value)
+    command = tmp_path / "interlock"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{PROJECT / "include"}" exec "{sys.executable}" -m interlock "$@"\n')
+    command.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", request], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, "2 would say that an option is not known"
+    assert f"{URL}, {USER} and {PASSWORD} are not all set" in " ".join(done.stderr.split())
