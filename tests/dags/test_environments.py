@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "services" / "bike-shop.yaml"
     data = yaml.safe_load(file.read_text(encoding="utf-8"))
     data["environments"] |= example()
+    data["cases"] = {"repository": ["qa/cases.yaml"], "testers": {"shop-tester": ["fay", "sam"]}}
     file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     return folder
 
@@ -73,6 +75,19 @@ def test_each_environment_is_a_group_with_its_tasks(dags: dict[str, Any], tasks:
         f"quality.user-acceptance.{task}"
         for task in ("prepare_sign_off", "sign_off", "sign_off_over", "await_sign_off")
     }
+
+
+def test_each_environment_asks_its_test_cases_before_it_is_judged(tasks: dict[str, Any]) -> None:
+    for name in ("", "integration.", "user-acceptance.", "staging."):
+        group = f"quality.{name}"
+        order = ["plan_cases", "prepare_cases", "run_case", "run_case_over", "record_cases"]
+        order.append("judge" if name else "judge_quality")
+        for before, after in pairwise(order):
+            assert f"{group}{before}" in upstream(tasks, f"{group}{after}"), (group, after)
+        assert f"{group}{'deploy' if name else 'deploy_to_test'}" in upstream(tasks, f"{group}prepare_cases")
+        assert not name or f"{group}book" in upstream(tasks, f"{group}plan_cases"), "skipped with the environment"
+        assert asks_people(f"{group}run_case")
+        assert left_by(f"{group}record_cases") == ("cases.run", {"environment": name[:-1]} if name else {})
 
 
 def upstream(tasks: dict[str, Any], task: str) -> set[str]:
@@ -124,7 +139,7 @@ def test_every_task_says_what_it_does_and_is_tried_again(tasks: dict[str, Any]) 
 
 def test_the_bypass_detector_and_the_closure_know_the_tasks_of_environments(tasks: dict[str, Any]) -> None:
     asking = {task for task, told in tasks.items() if told["type"] == "Question" and task.count(".") == 2}
-    assert len(asking) == 4
+    assert len(asking) == 7
     assert all(map(asks_people, asking))
     for task in ("deploy", "run_suites", "measure_load", "judge", "pass_gate", "close_tests", "conclude"):
         left = left_by(f"quality.staging.{task}")

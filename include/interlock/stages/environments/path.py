@@ -366,7 +366,7 @@ def _group(
     suites = run_suites(service.name, name, plan, deployment)
     load = measure_load(service.name, name, assets)
     chain(booked, deployment, suites, load)
-    cases = run_cases(service, name, in_force, plan, artifact, deployment)
+    cases = run_cases(service, name, in_force, plan, artifact, deployment, after=booked)
     report = judge(service.name, name, in_force, plan, artifact, suites, load, **cases)
     questions = prepare_waivers(service.name, name, in_force, plan, report)
     asked = gates.ask_waivers(questions, within=time_limits_of(policy, service).acceptance)

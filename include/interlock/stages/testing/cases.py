@@ -152,12 +152,24 @@ def planned_cases(tests: TestPlan) -> tuple[PlannedCase, ...]:
 
 
 def run_cases(
-    service: Service, environment: str, in_force: XComArg, plan: XComArg, artifact: XComArg, deployment: XComArg
+    service: Service,
+    environment: str,
+    in_force: XComArg,
+    plan: XComArg,
+    artifact: XComArg,
+    deployment: XComArg,
+    *,
+    after: XComArg | None = None,
 ) -> dict[str, XComArg]:
-    """Have people run the test cases of an environment; return the results, for who judges. None: it has no cases."""
+    """Have people run the test cases of an environment; return the results, for who judges. None: it has no cases.
+
+    :param after: what they are planned after; skipped with it.
+    """
     if service.cases is None:
         return {}
     tests = plan_cases(service.name, environment, in_force, plan, artifact)
+    if after is not None:
+        chain(after, tests)
     prepared = prepare_cases(service.name, plan, tests, deployment)
     asked = ask(
         prepared,
