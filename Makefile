@@ -21,7 +21,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -105,6 +105,9 @@ bench-dags: $(TESTED) ## measure Airflow's Dag processor with 1,000 services, an
 
 bench-environments: $(TESTED) ## tell what the environments before production added to a release of the stack (RUN=<dag id>/<run id>)
 	@$(BIN)/python -m benchmarks.environments '$(RUN)'
+
+bench-ledger: $(TESTED) ## time what a permit's check asks of a ledger with 100,000 entries (ENTRIES=100000)
+	@$(BIN)/python -m benchmarks.ledger --entries $(or $(ENTRIES),100000)
 
 bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)

@@ -514,6 +514,8 @@ def _not_refused(
 ) -> tuple[interventions.AuditRow, ...]:
     """Return the manual changes that the guard did not refuse. It may record a refusal some seconds later."""
     dag_id, run_id = run or this_run()
+    if not interventions.done_by_hand(rows, (), dag_id=dag_id, run_id=run_id):
+        return ()  # without a look at all that was ever refused, which is much after some years
     for _ in range(GUARD_TIMEOUT_SECONDS):
         with resources.ledger() as ledger:
             refused = [interventions.refusal(one.payload) for one in ledger.entries(INSTALLATION, kind=ATTEMPT_REFUSED)]
