@@ -224,7 +224,8 @@ def test_a_command_of_ssm_is_sent_once_or_people_are_asked(release: Any, endpoin
     assert len(sent) == (1 if point == "before_the_result" else 0)
     if point == "after_the_intent":  # it was not sent, which Interlock cannot know
         assert one.start(attempt=2).wait(240) == 0
-        assert json.loads(one.said.read_text()) == {"waits": True}, "it may not be shown yet"
+        said = json.loads(one.said.read_text().splitlines()[-1])
+        assert said in ({"waits": True}, {"asks": True}), "it may not be shown yet, and after a minute people are asked"
         assert client_of(endpoint, "ssm").list_commands(InstanceId=host.instance_id)["Commands"] == []
         return
     report = one.does()

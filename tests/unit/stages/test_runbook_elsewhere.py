@@ -216,6 +216,18 @@ def test_a_way_back_waits_until_what_it_takes_back_has_ended(
     assert asked["subject"].startswith("Take back: ")
 
 
+def test_a_way_back_in_aws_waits_for_it_too(running: RunningTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way = Seen(ended=False)
+    place = Place(under_way, under_way, Seen(ended=True, reason="it was stopped"), Seen(ended=True))
+    release = Doing(monkeypatch, step("close", do=SNAPSHOT, way_back=SNAPSHOT), place=place)
+    for back in (False, True):
+        with pytest.raises(AirflowRescheduleException):
+            release.does(back=back)
+    assert [way for way, _ in release.permits] == ["forward"]
+    assert StepReport.from_xcom(release.does(back=True)).outcome == "done"
+    assert place.did == ["begin", "look", "stop", "look", "begin"]
+
+
 TALK = {"who": ["rita"], "instructions": "Delete it.", "evidence": "its name"}
 
 
