@@ -14,9 +14,11 @@ from packaging.utils import canonicalize_name
 from interlock.adapters.airflow.connections import CONNECTIONS, stored_connection
 from interlock.adapters.build import makers
 from interlock.adapters.catalogue.catalogue import load_catalogue, version_of, what_is_wrong
+from interlock.console.control.own_dags import home
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.errors import AssetMissing
 from interlock.installation.named_connections import TYPES, named_by
+from interlock.installation.project import BUNDLE
 from interlock.locations import INSTALLED, PROJECT, catalogue_folder
 
 from .inspection import Finding, well, wrong
@@ -124,7 +126,7 @@ def dag_files() -> Iterator[Finding]:
     from airflow.dag_processing.dagbag import DagBag
 
     began = time.monotonic()
-    bag = DagBag(dag_folder=str(PROJECT / "dags"), bundle_name="interlock")
+    bag = DagBag(dag_folder=str(_folder_of_dags()), bundle_name="interlock")
     took = time.monotonic() - began
     for file, error in sorted(bag.import_errors.items()):
         last = error.strip().splitlines()[-1] if error.strip() else "unknown"
@@ -141,6 +143,18 @@ def dag_files() -> Iterator[Finding]:
         yield well(
             "Dag files", f"{len(bag.dags)} Dags are imported in {took:.1f} s; the slowest file takes {slowest:.1f} s."
         )
+
+
+def _folder_of_dags() -> Path:
+    """Return the folder of the files that the Dag processor reads: the bundle's, or the package's own."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    for bundle in DagBundlesManager().get_all_dag_bundles():
+        kind = type(bundle)
+        if bundle.name == home().bundle and f"{kind.__module__}.{kind.__qualname__}" == BUNDLE["classpath"]:
+            bundle.initialize()
+            return Path(bundle.path)
+    return PROJECT / "dags"
 
 
 def builds() -> Iterator[Finding]:
