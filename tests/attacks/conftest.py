@@ -67,15 +67,29 @@ def _production_is_untouched(stack: Stack) -> Iterator[None]:
     assert stack.in_service() == len([host for host in stack.settings.hosts() if host.environment == "production"])
 
 
-@pytest.fixture(scope="session")
-def at_board(stack: Stack) -> Release:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what changes production last, in whatever order the files are named: the others expect what ran before."""
+    items.sort(key=lambda item: item.path.stem == "test_when_deployed")
+
+
+@pytest.fixture(scope="module")
+def at_board(stack: Stack) -> Iterator[Release]:
     """A release on which the board is voting; its requester sits on the board, and its summary wants to be believed."""
-    return accepted(stack, summary=INJECTION)
+    release = accepted(stack, summary=INJECTION)
+    yield release
+    reject(stack, release)
 
 
 @pytest.fixture(scope="session")
-def rejected(stack: Stack, at_board: Release) -> Release:
-    """The same release, when the member with the veto has rejected it and it was closed."""
-    vote(stack, at_board, "cora", "Reject", "The basket cookie is not marked secure")
-    assert at_board.finish() == "failed"
-    return at_board
+def rejected(stack: Stack) -> Release:
+    """Such a release, which one member approved, when the member with the veto has rejected it and it was closed."""
+    release = accepted(stack, summary=INJECTION)
+    vote(stack, release, "ben", "Approve")
+    reject(stack, release)
+    return release
+
+
+def reject(stack: Stack, release: Release) -> None:
+    """Have the member with the veto reject a release, and wait for its end."""
+    vote(stack, release, "cora", "Reject", "The basket cookie is not marked secure")
+    assert release.finish() == "failed"

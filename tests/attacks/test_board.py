@@ -1,9 +1,8 @@
-"""Round the board at Airflow's API: while it votes, and when it has rejected."""
+"""Round the board at Airflow's API, while it votes."""
 
 from __future__ import annotations
 
 import json
-import re
 from datetime import datetime
 from secrets import token_hex
 from typing import Any
@@ -17,7 +16,7 @@ from interlock.domain.ledger.chain import INSTALLATION
 from interlock.stages.approvals import people as questions
 from interlock.stages.release.rollout import count
 from interlock.stages.runtime.resources import catalogue_of
-from tests.end_to_end.people import DAG, Colleague, Release, until
+from tests.end_to_end.people import DAG, Colleague, Release
 from tests.end_to_end.stack import Stack
 
 from . import wave
@@ -28,16 +27,14 @@ from .people import (
     INJECTION,
     NEW,
     OTHER_PLAN,
-    TAMPERED,
     answer,
     as_task,
     ballot_of,
     nobody_changes,
-    reason_of,
     refused,
     vote,
 )
-from .suite import ADMIN, CLERK, FREE, GUARD, MANAGER, MEMBER, OWNER, WRITTEN, attack, by_admin
+from .suite import ADMIN, CLERK, FREE, MANAGER, MEMBER, OWNER, attack, by_admin
 
 pytestmark = pytest.mark.timeout(1800)
 ALL_DAGS, ALL_RUNS = "~", "~"
@@ -417,62 +414,3 @@ def test_no_run_blinds_the_detector(stack: Stack, at_board: Release, dag_id: str
     )
     assert reply.status_code == 422, reply.text
     assert "leave dag_run_id out" in reply.text
-
-
-# --- after the rejection ---------------------------------------------------------------------------------------------
-
-
-@attack("clear a ballot after the rejection, to vote anew", by=ADMIN, way="API", stopped=GUARD)
-def test_a_rejection_is_not_cleared(stack: Stack, rejected: Release) -> None:
-    outcome = rejected.outcome()
-    assert (outcome["outcome"], outcome["stage"]) == ("rejected", "rollout")
-    assert "The basket cookie is not marked secure" in outcome["reason"]
-    content = {**CLEAR, "dag_run_id": rejected.id, "task_ids": [BALLOT, BOARD], "include_downstream": True}
-    refused(stack.person("admin").send("POST", f"dags/{DAG}/clearTaskInstances", content), "admin")
-    reply = answer(stack, rejected, "cora", ballot_of(rejected, "cora"))
-    assert reply.status_code == 409, reply.text
-
-
-@attack(
-    "delete a rejecting ballot, and run a wave of the closed release",
-    by=OWNER,
-    way="database",
-    stopped="no permit: the votes that are left approve nothing, and the release has ended",
-)
-def test_a_deleted_ballot_approves_nothing(rejected: Release, database: AirflowDatabase) -> None:
-    instance = database.instance(rejected, BALLOT, ballot_of(rejected, "cora"))
-    database.run("DELETE FROM hitl_detail WHERE ti_id = %s", instance)
-    TAMPERED["a ballot"] = rejected
-    refused_wave(rejected, database)
-    assert "No permit: The release has ended." in wave.refusal(rejected)
-
-
-@attack(
-    "turn the rejection into an approval, and run a wave of the closed release",
-    by=OWNER,
-    way="database",
-    stopped=WRITTEN,
-)
-def test_a_rejection_stands_whatever_airflows_database_says(rejected: Release, database: AirflowDatabase) -> None:
-    for member in ("ben", "dan"):
-        database.write_answer(rejected, BALLOT, member, "Approve")
-    database.set_state(rejected, "success", BOARD, "implementation.await_start", "implementation.measure_baseline")
-    refused_wave(rejected, database)
-    counted = wave.refusal(rejected)
-    assert "ben's answer “Approve” to rollout.cast_ballot[0] was not submitted through Airflow's API" in counted
-    assert any("was not submitted" in what for what in wave.findings(rejected))
-
-
-def refused_wave(release: Release, database: AirflowDatabase) -> None:
-    """Have Airflow run the first wave of a release that has ended, and check that it does nothing."""
-    wave_1 = "implementation.wave_1"
-    database.set_state(release, "success", "implementation.await_start", "implementation.measure_baseline")
-    database.run_again(release, wave_1)
-    until("the wave to be refused", lambda: release.states()[wave_1] == "failed")
-    reason = reason_of(release, wave_1)
-    assert "the release is closed" in reason, reason
-    assert re.search(r"Rule: .+ Who can change it: .+ Next: .+", reason), reason
-    assert not wave.entries(release, "permit.issued") or all(
-        one.payload["permit"]["purpose"] == "inspect" for one in wave.entries(release, "permit.issued")
-    )
-    release.finish()
