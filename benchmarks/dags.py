@@ -48,15 +48,12 @@ def database(settings: Settings, environment: dict[str, str]) -> Iterator[None]:
             while not postgres.is_ready(settings):
                 time.sleep(0.1)
             postgres.make_databases(settings)
-            airflow(environment, "db", "migrate")
+            # The tables, and the roles that Dags give rights to.
+            provision = [sys.executable, "-m", "interlock.estate.airflow.provision"]
+            subprocess.run(provision, env=environment, check=True, stdout=subprocess.DEVNULL)
             yield
         finally:
             server.terminate()
-
-
-def airflow(environment: dict[str, str], *words: str) -> None:
-    """Run a command of Airflow's."""
-    subprocess.run([sys.executable, "-m", "airflow", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 class Processor:
