@@ -29,8 +29,7 @@ def up() -> None:
     settings, console = stack_settings(), open_console()
     stack.up(settings, Steps(console))
     console.print(logins_table(settings, accounts(load_catalogue(settings.catalogue))))
-    prefix = "cluster-" if settings.engine == "cluster" else ""
-    told = f"Stop it with [bold]make {prefix}down[/]; what it costs: [bold]make {prefix}status[/]."
+    told = f"Stop it with [bold]{settings.make}down[/]; what it costs: [bold]{settings.make}status[/]."
     console.print(told, highlight=False)
 
 

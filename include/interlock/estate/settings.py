@@ -187,6 +187,11 @@ class Settings(Model):
         return tuple(central)
 
     @property
+    def make(self) -> str:
+        """Return how the commands of make begin that are about this stack: ``make `` down, ``make cluster-`` down."""
+        return "make cluster-" if self.engine == "cluster" else "make "
+
+    @property
     def database_port(self) -> int:
         """Return where everything but migrations reaches PostgreSQL: on a cluster, through PgBouncer."""
         return self.pool_port if self.engine == "cluster" else self.postgres_port

@@ -275,4 +275,5 @@ def report_logins(settings: Settings, console: Console, page: str) -> None:
     """Say how to look at the run, and how to end."""
     console.print(f"The run:\n{page}", highlight=False, soft_wrap=True)
     login = f"{MANAGER} with {passwords(settings)[MANAGER]}"
-    console.print(f"Log in as {login} (make up lists all logins). Stop with [bold]make down[/].", highlight=False)
+    told = f"Log in as {login} ({settings.make}up lists all logins). Stop with [bold]{settings.make}down[/]."
+    console.print(told, highlight=False)
