@@ -4,6 +4,7 @@ import pytest
 
 from shop.book import Book
 from shop.config import Settings
+from shop.prices import price_list
 from shop.repair_pages import Workshop
 from shop.repairs import REPAIRS
 from shop.web import Request
@@ -50,3 +51,7 @@ def test_a_booking_shows_its_number(book, settings):
     assert "Repair ticket no. 1" in body
     assert workshop.ticket(Request("GET", "/ticket", query={"t": ticket, "number": "7"})).status == 404
     assert isinstance(settings, Settings)
+
+
+def test_a_host_may_have_the_old_name_of_a_price_list():
+    assert price_list("canal_street_2025") == price_list("canal-street-2025")
