@@ -9,6 +9,7 @@ from fastapi import HTTPException, status
 
 from interlock.adapters.airflow.results import parsed_result
 from interlock.domain.board.accounts import CLERK
+from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about
 from interlock.domain.ledger.kinds import FINDING, PLAN_MADE
@@ -34,19 +35,28 @@ def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
         with open_ledger() as ledger:
             entries = ledger.entries(chain)
             about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
-            held = look(catalogue_folder(), ledger, dag_id)
+            held = _held(ledger, dag_id)
         findings = (str(one.payload.get("what")) for one in (*entries, *about) if one.kind == FINDING)
         progress, plan = progress_of(entries, names), last_in(entries, PLAN_MADE, ReleasePlan)
         standing = _standing(dag_id, run_id, progress).model_copy(
             update={
                 "called_off": ended.sentence if (ended := called_off(entries)) else "",
                 "not_before": plan.not_before if plan else None,
-                "refusals": (*held.stops, *held.freezes, *findings),
+                "refusals": (*held, *findings),
             }
         )
         return explain(standing, names).model_dump(mode="json")
 
     return or_refused(found)
+
+
+def _held(ledger: Any, dag_id: str) -> tuple[str, ...]:
+    """Return the stops and freezes in force; if they cannot be read, that: the rest is worth an answer."""
+    try:
+        found = look(catalogue_folder(), ledger, dag_id)
+    except ReleaseError as error:
+        return (f"Whether an emergency stop or a freeze is in force is not known: {error}",)
+    return (*found.stops, *found.freezes)
 
 
 def _standing(dag_id: str, run_id: str, progress: Progress) -> Standing:

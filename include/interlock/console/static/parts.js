@@ -12,7 +12,8 @@ export const at = (instant) => element("div", { class: "quiet when" }, when(inst
 export const pill = (state, kind = state) => element("span", { class: `pill ${kind.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));
 export const section = (title, ...content) => element("section", {}, element("h2", {}, title), ...content);
 
-export function table(heads, rows, empty = "", kind = null) {
+// A narrow screen shows each row as a card, headed by its first cell; of a plain table, that has its name before it, too.
+export function table(heads, rows, empty = "", kind = "cards plain") {
   if (!rows.length) return element("p", { class: "quiet" }, empty);
   const made = (cell, column) => {
     const one = element("td", { "data-head": heads[column] }, cell ?? "—");
