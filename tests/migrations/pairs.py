@@ -180,7 +180,7 @@ def _get_wrong(pair: Pair, loss: str) -> None:
     table = pair.of.choice([*pair.tables])
     column = [*pair.tables[table]][-1]
     wrong = {
-        "deletes": f"DELETE FROM {table} WHERE id % 7 = 1",
+        "deletes": f"DELETE FROM {table} WHERE mod(id, 7) = 1",
         "drops a column": f"ALTER TABLE {table} DROP COLUMN {column}",
         "renames": f"ALTER TABLE {table} RENAME COLUMN {column} TO renamed",
         "drops a table": f"DROP TABLE {table}",
