@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from interlock.estate.airflow.accounts import passwords
 from interlock.estate.settings import Settings
+from interlock.estate.stack.stack import claim
 from interlock.estate.world import aws
 from interlock.locations import PROJECT
 from tests.ports import free_port
@@ -31,6 +32,8 @@ from .people import BIKE_SHOP, Colleague
 WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP, CARGO_SHOP = "wheel-shop", "corner-shop", "tandem-shop", "cargo-shop"
 SADDLE_SHOP = "saddle-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
+BOOK_SHOP = "book-shop"
+"""The same, with steps around the waves."""
 PARCEL_SHOP, PARCEL_PIPELINE = "parcel-shop", "jenkins-parcel"
 """Another, which its own pipeline builds, and the account of this pipeline."""
 BUILDER = "https://jenkins.spoke-wheel.example/"
@@ -59,6 +62,7 @@ WAIVABLE = "  provenance: { roles: [security], longest: P7D }\n"
 NOT_WAIVABLE = "  waivers: { provenance: { roles: [] } }\n"
 """What another pipeline says may be waived, but not for this service, until a test changes that."""
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH", "POOL", "BROKER", "API_1", "API_2")
+RUNBOOK = Path(__file__).parent / "runbook"
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ def impatient_catalogue(folder: Path) -> Path:
         file.write((PROJECT / "include" / "samples" / "bike_shop" / "database.yaml").read_text())
     add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
     add_service_on_path(folder)
+    add_service_with_steps(folder)
     return folder
 
 
@@ -206,6 +211,19 @@ def add_service_on_path(folder: Path) -> None:
         assert text.count(old) == 1, f"{old} is elsewhere in policy.yaml now"
         text = text.replace(old, new)
     policy.write_text(text)
+
+
+def add_service_with_steps(folder: Path) -> None:
+    """Add a service with a runbook, and a rule by which one more person votes on what cannot be taken back."""
+    add_service(folder, BOOK_SHOP, **{"requests: 200 ": "requests: 40 "})
+    with (folder / "services" / f"{BOOK_SHOP}.yaml").open("a") as service:
+        service.write((RUNBOOK / "steps.yaml").read_text())
+    board = folder / "board.yaml"
+    text = board.read_text()
+    assert text.count("\nrules:\n") == 1, "the rules are elsewhere in board.yaml now"
+    who = "    members: [maya]\n    quorum: { approvals: 1, deadline: PT24H }\n"
+    rule = f"  - name: irreversible\n    when: {{ irreversible: true }}\n{who}"
+    board.write_text(text.replace("\nrules:\n", f"\nrules:\n{rule}"))
 
 
 def add_service(folder: Path, name: str, *, like: str = BIKE_SHOP, hosts: bool = True, **changes: str) -> None:
@@ -257,6 +275,7 @@ def settings_of_stack(
     :param network: of the hosts' addresses; stacks at the same time need one each.
     """
     folder.mkdir(exist_ok=True)
+    _add_bundle(folder)
     ports = {f"INTERLOCK_{name}_PORT": str(free_port()) for name in PORTS}
     return Settings.from_environment(
         {
@@ -268,6 +287,18 @@ def settings_of_stack(
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),  # INTERLOCK_ENGINE: the caller's
         }
     )
+
+
+def _add_bundle(folder: Path) -> None:
+    """Let the stack's Airflow have the Dags of another team, too, in a bundle of their own."""
+    settings = Settings(state=folder / "state")
+    claim(settings)
+    paths = {"dags-folder": {}, "books": {"path": str(RUNBOOK / "dags")}}
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    bundles = [{"name": name, "classpath": local, "kwargs": given} for name, given in paths.items()]
+    file = settings.state / "airflow" / "airflow.cfg"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"[dag_processor]\ndag_bundle_config_list = {json.dumps(bundles)}\n")
 
 
 def start(settings: Settings) -> None:
