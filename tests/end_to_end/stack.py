@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from interlock.estate.world import aws
 from interlock.locations import PROJECT
 from tests.ports import free_port
 
-from .people import BIKE_SHOP, Colleague
+from .people import BIKE_SHOP, Colleague, until
 
 WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP, CARGO_SHOP = "wheel-shop", "corner-shop", "tandem-shop", "cargo-shop"
 SADDLE_SHOP = "saddle-shop"
@@ -98,8 +99,13 @@ class Stack:
         """Have Airflow parse the files of Dags at once, because the catalogue has changed."""
         admin = self.person("admin")
         for dag in dags:
-            token = admin.get(f"dags/{dag}/details")["file_token"]
+            token = until(dag, partial(self._file_of, dag))
             assert admin.send("PUT", f"parseDagFile/{token}").status_code in (201, 409), "409: it is going to be anyway"
+
+    def _file_of(self, dag: str) -> str | None:
+        """Return Airflow's name of a Dag's file; None: a stack that has just started has not read it yet."""
+        answer = self.person("admin").send("GET", f"dags/{dag}/details")
+        return str(answer.json()["file_token"]) if answer.is_success else None
 
     def production(self) -> set[str]:
         """Return the versions that the production hosts answer with."""
