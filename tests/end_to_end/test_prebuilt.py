@@ -44,7 +44,7 @@ time_zone: UTC
 cadence: { cron: "0 20 * * TUE" }
 on_schedule: false
 passengers:
-  - { service: parcel-shop, tags: "1.1.*" }
+  - { service: parcel-shop, tags: "1.1.1" }
 """,
 )
 PUBLISH = """\

@@ -29,7 +29,7 @@ from .test_release import accept, approve, train
 
 pytestmark = pytest.mark.timeout(2400)
 SERVICE, DAG = BOOK_SHOP, dag_of(BOOK_SHOP)
-NEW, BROKEN = "1.1.7", "1.1.8"
+NEW, BROKEN = "1.7.0", "1.7.1"  # others look for 1.1.* in the same repository
 STEPS = ("tell-the-bank", "expand", "copy", "close-the-books", "tell-the-tax-office", "warm")
 _NOTE = '#!/bin/sh\nset -eu\necho {0} >>"$INTERLOCK_SHARED/steps"\nsleep {1}\necho "{0} is done"\n'
 SCRIPTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import threading
 import time
@@ -39,13 +40,13 @@ def await_port(port: int) -> None:
 
 
 @contextmanager
-def running(command: tuple[str, ...], port: int) -> Iterator[None]:
+def running(command: tuple[str, ...], port: int, stop: signal.Signals = signal.SIGTERM) -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, cwd="/") as process:
         try:
             await_port(port)
             yield
         finally:
-            process.terminate()
+            process.send_signal(stop)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     cluster.prepare(settings)
     commands = cluster_servers.commands(settings)
     with ExitStack() as servers:
-        servers.enter_context(running(tuple(postgres.server_command(settings)), settings.postgres_port))
+        database = tuple(postgres.server_command(settings))
+        # PostgreSQL waits for its clients on SIGTERM, and not on SIGINT.
+        servers.enter_context(running(database, settings.postgres_port, signal.SIGINT))
         while not postgres.is_ready(settings):
             time.sleep(0.1)
         postgres.make_databases(settings)
