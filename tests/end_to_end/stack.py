@@ -145,6 +145,11 @@ class Stack:
     def _configuration(self, host: str, service: str) -> Path:
         return self.settings.host_folder(host) / "srv" / service / "shared" / "shop.json"
 
+    def target_groups(self) -> set[str]:
+        """Return the names of all target groups."""
+        with closing(aws.client(self.settings, "elbv2")) as elbv2:
+            return {group["TargetGroupName"] for group in elbv2.describe_target_groups()["TargetGroups"]}
+
     def in_service(self) -> int:
         """Return how many hosts the production target group has in service."""
         with closing(aws.client(self.settings, "elbv2")) as elbv2:

@@ -176,6 +176,7 @@ def test_two_fleets_take_turns(stack: Stack, rita: Colleague) -> None:
 def with_canary(stack: Stack, rita: Colleague) -> Iterator[None]:
     """The catalogue asks for a canary, and the release Dag has it."""
     with strategy(stack, rita, CANARY, "implementation.watch_canary"):
+        until("the canary's target group", lambda: f"{SERVICE}-production-canary" in stack.target_groups())
         yield
 
 

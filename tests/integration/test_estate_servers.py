@@ -212,7 +212,7 @@ def test_mail_is_kept(estate: EstateProcess) -> None:
 
 def test_second_estate_in_the_same_folder_is_refused(estate: EstateProcess) -> None:
     second = EstateProcess(estate.settings.model_copy(update={"aws_port": free_port(), "smtp_port": free_port()}))
-    assert second.launch().wait(60) == 1
+    assert second.launch().wait(240) == 1
     assert "running already" in estate.log.read_text()
     assert estate.settings.estate_ready.exists()
 
@@ -225,7 +225,7 @@ def test_taken_port_is_named_with_its_variable(tmp_path: Path, estate: EstatePro
     other = EstateProcess(estate.settings.model_copy(update={"state": tmp_path, **changed}))
     shutil.copytree(estate.settings.images, other.settings.images)
     try:
-        assert other.launch().wait(60) == 1
+        assert other.launch().wait(240) == 1
     finally:
         processes.end_all(tmp_path)
     said = other.log.read_text()
