@@ -50,14 +50,16 @@ def test_ssh_connections_are_opened_in_one_place() -> None:
     assert places({"SshTransport", "ssh.SshTransport"}) == {"adapters/hosts/fleet.py"}
 
 
-def test_commands_are_sent_through_ssm_in_one_place() -> None:
+def test_commands_are_sent_through_ssm_for_hosts_and_for_steps_of_runbooks_only() -> None:
     source = {
         path.relative_to(HOUSE).as_posix()
         for path in CODE
         if "send_command" in path.read_text() or "start_session" in path.read_text()
     }
-    assert source == {"adapters/hosts/ssm.py"}
+    assert source == {"adapters/hosts/ssm.py", "adapters/runbook/aws_actions.py"}
     assert places({"SsmTransport", "ssm.SsmTransport"}) == {"adapters/hosts/fleet.py"}
+    assert places({"RunCommand", "aws_actions.RunCommand"}) == {"stages/runbook/places.py"}
+    assert places({"place.begin"}) == {"stages/runbook/elsewhere.py"}, "begun with the permit of the step"
 
 
 def test_admissions_are_made_for_the_sandbox_or_by_permit_and_in_no_other_place() -> None:
