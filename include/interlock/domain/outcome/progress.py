@@ -20,7 +20,7 @@ from interlock.domain.catalogue.runbook_file import moment_in_words
 from interlock.domain.change.environments import REHEARSED, left_out
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.ledger.reading import all_in, last_in, plan_in
+from interlock.domain.ledger.reading import all_in, last_in, last_of_each, plan_in
 from interlock.domain.quality.rows import SUITE_TITLES
 from interlock.domain.records import (
     BackOutReport,
@@ -202,8 +202,8 @@ def _environments(entries: Sequence[Entry], rollout: RolloutPlan | None) -> Iter
 
 def _first(entries: Sequence[Entry]) -> EnvironmentProgress:
     """Return how far the first environment is passed, in which people accept the release."""
-    deployed = _of(entries, kinds.TEST_DEPLOYED, TestDeployment)
-    report = _of(entries, kinds.QUALITY_JUDGED, QualityReport)
+    deployed = last_in(entries, kinds.TEST_DEPLOYED, TestDeployment)
+    report = last_in(entries, kinds.QUALITY_JUDGED, QualityReport)
     waived = [entry for entry in entries if entry.kind == kinds.QUALITY_WAIVED]
     passed = any(entry.kind == kinds.QUALITY_PASSED for entry in entries)
     accepted = last_in(entries, kinds.ACCEPTANCE_DECIDED, Decision)
@@ -398,9 +398,8 @@ def _entry(entries: Sequence[Entry], kind: str, environment: str | None = None) 
     )
 
 
-def _of(entries: Sequence[Entry], kind: str, model: type[R], environment: str | None = None) -> R | None:
-    found = _entry(entries, kind, environment)
-    return model.model_validate(found.payload, extra="ignore") if found else None
+def _of(entries: Sequence[Entry], kind: str, model: type[R], environment: str) -> R | None:
+    return last_of_each(entries, kind, model).get(environment)
 
 
 def _step(entries: Sequence[Entry], plan: RolloutPlan, step: PlannedStep, names: Mapping[str, str]) -> StepProgress:
