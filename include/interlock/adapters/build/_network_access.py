@@ -21,6 +21,7 @@ from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+from weakref import WeakSet
 
 from interlock.domain.errors import AssetMissing
 
@@ -97,13 +98,13 @@ def opened(process: int, gateways: Sequence[Gateway], environ: Mapping[str, str]
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="doors of a build", daemon=True)
     thread.start()
-    servers: list[asyncio.Server] = []
+    relay = _Relay()
     try:
         for one, gateway in zip(listening, gateways, strict=True):
-            servers.append(_in(loop, _serve(one, gateway, _proxy(gateway.host, environ))))
+            _in(loop, relay.serve(one, gateway, _proxy(gateway.host, environ)))
         yield
     finally:
-        _in(loop, _close(servers))
+        _in(loop, relay.close())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -136,18 +137,52 @@ def _listeners(process: int, gateways: Sequence[Gateway]) -> list[socket.socket]
     return [socket.socket(fileno=one) for one in found]
 
 
-async def _serve(listening: socket.socket, gateway: Gateway, proxy: SplitResult | None) -> asyncio.Server:
-    # Python logs a handler that was cancelled, as an error; here that is the end of the build.
-    ended = (OSError, EOFError, ValueError, asyncio.TimeoutError, asyncio.CancelledError)
+class _Relay:
+    """Serves the gateways of one build, in a loop of its own."""
 
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer), suppress(*ended):
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()
+
+    async def serve(self, listening: socket.socket, gateway: Gateway, proxy: SplitResult | None) -> None:
+        """Connect each client of this socket to the gateway's place, from now on."""
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._transports.add(writer.transport)  # a task that is cancelled before it begins closes nothing itself
+            task = asyncio.create_task(self._connect(reader, writer, gateway, proxy))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._servers.append(await asyncio.start_server(accept, sock=listening))
+
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gateway: Gateway, proxy: SplitResult | None
+    ) -> None:
+        with closing(writer), suppress(OSError, EOFError, ValueError, asyncio.TimeoutError):
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 answers, questions = await _connection(gateway, proxy)
+            self._transports.add(questions.transport)
             with closing(questions):
                 await asyncio.gather(_pump(reader, questions), _pump(answers, writer))
 
-    return await asyncio.start_server(connect, sock=listening)
+    async def close(self) -> None:
+        """Close every connection, also one that is being accepted or that waits for the other side to read."""
+        for listening in (one for server in self._servers for one in server.sockets):
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        # asyncio accepts a connection in one turn of its loop and makes the transport in the next; a server that is
+        # closed in between loses the connection without closing it (Server._attach of Python 3.11 and 3.12).
+        await asyncio.sleep(0)
+        for server in self._servers:
+            server.close()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)
+        for transport in list(self._transports):
+            transport.abort()
+        await asyncio.sleep(0)  # sockets are closed in the next turn of the loop
 
 
 async def _connection(gateway: Gateway, proxy: SplitResult | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -179,16 +214,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     finally:
         with suppress(OSError, RuntimeError):
             writer.write_eof()
-
-
-async def _close(servers: Sequence[asyncio.Server]) -> None:
-    for server in servers:
-        server.close()
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.sleep(0)  # for what was closed to be closed
 
 
 def _proxy(host: str, environ: Mapping[str, str]) -> SplitResult | None:
