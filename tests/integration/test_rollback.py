@@ -391,6 +391,7 @@ def test_what_is_marked_bad_is_refused_until_it_is_good_again(office: Office) ->
 
 
 def test_what_is_marked_after_the_plan_was_frozen_gets_no_permit(office: Office) -> None:
+    office.deployed("1.3.0")
     office.deployed("1.1.0")
     plan = office.frozen()
     mark(office, "bad")
@@ -405,6 +406,9 @@ def test_what_is_marked_after_the_plan_was_frozen_gets_no_permit(office: Office)
 def test_a_mark_is_of_a_person_a_version_and_a_place_that_there_is(office: Office) -> None:
     with pytest.raises(AirflowFailException, match="not a semantic version"):
         mark(office, "bad", "one")
+    with pytest.raises(AirflowFailException, match=r"bike-shop has no version 7\.0\.0 that could be marked"):
+        mark(office, "bad", "7.0.0")
+    office.deployed("1.1.0")
     with pytest.raises(AirflowFailException, match="Input should be"):
         mark(office, "worse")
     office.user = None
@@ -415,6 +419,7 @@ def test_a_mark_is_of_a_person_a_version_and_a_place_that_there_is(office: Offic
 
 
 def test_a_task_that_marks_again_writes_once(office: Office) -> None:
+    office.deployed("1.1.0")
     assert mark(office, "bad") == mark(office, "bad")
     assert len(office.ledger.entries(INSTALLATION, kind="version.*")) == 1
 

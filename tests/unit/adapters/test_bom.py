@@ -67,6 +67,11 @@ def test_a_bundle_that_brings_nothing_has_a_bill_of_itself(folder: Path) -> None
             "MIT AND PSF-2.0",
         ),
         (["Classifier: License :: OSI Approved :: BSD License"], "BSD License"),
+        (["Classifier: License :: Public Domain"], "Public Domain"),
+        (
+            ["Classifier: License :: OSI Approved", "Classifier: License :: Other/Proprietary License"],
+            "Other/Proprietary License",
+        ),
         (["License: " + "Permission is hereby granted " * 20], ""),
         ([], ""),
     ],

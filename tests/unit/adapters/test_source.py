@@ -10,7 +10,7 @@ import pytest
 
 from interlock.adapters.source import _command, git
 from interlock.adapters.source.addresses import public_url
-from interlock.adapters.source.git import Repository, commit_epoch, has_ref, open_repository
+from interlock.adapters.source.git import Repository, commit_epoch, has_ref, open_repository, tags_of
 from interlock.domain.errors import SourceError, TransientError
 from tests.git_project import START, GitProject, git_project
 
@@ -73,6 +73,17 @@ def test_a_tag_or_a_branch_is_looked_for_without_a_fetch(project: GitProject) ->
         has_ref(where, "--upload-pack=touch /tmp/x")
     with pytest.raises(SourceError, match="cannot be read"):
         has_ref(f"{where}-elsewhere", "1.0.0")
+
+
+def test_the_tags_of_a_repository_are_listed_by_version_without_a_fetch(project: GitProject) -> None:
+    assert tags_of(str(project.folder)) == ()
+    for tag in ("1.9.0", "v1.10.0", "1.10.0-rc.1", "weekly"):
+        project.git("tag", tag)
+    project.git("tag", "--annotate", "--message", "Better", "2.0.0")
+    project.git("branch", "3.0.0")
+    assert tags_of(str(project.folder)) == ("2.0.0", "v1.10.0", "1.10.0-rc.1", "1.9.0", "weekly")
+    with pytest.raises(SourceError, match="cannot be read"):
+        tags_of(f"{project.folder}-elsewhere")
 
 
 def test_a_name_of_two_commits_is_refused_until_it_is_written_in_full(project: GitProject, tmp_path: Path) -> None:

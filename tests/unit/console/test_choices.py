@@ -13,10 +13,11 @@ import httpx
 import pytest
 import yaml
 
-from interlock.console.pages.choices import MOST, FormChoices
+from interlock.console.pages.choices import MOST, FormChoices, Tags
 from interlock.console.pages.in_force import look
 from interlock.domain.calendars.overrides import Override
 from interlock.domain.calendars.stops import EmergencyStop
+from interlock.domain.catalogue import Service
 from interlock.domain.errors import TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import (
@@ -94,20 +95,27 @@ def stop(ledger: MemoryLedger, id: str, scope: str, hours: int = 1) -> None:
     ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, said, actor="olga", key=id)
 
 
-def ask(ledger: Any, path: str, airflow: Airflow | None = None, catalogue: Path = CATALOGUE) -> httpx.Response:
+def no_tags(service: Service) -> tuple[str, ...]:
+    """Return what a repository without tags has."""
+    return ()
+
+
+def ask(
+    ledger: Any, path: str, airflow: Airflow | None = None, catalogue: Path = CATALOGUE, tags: Tags = no_tags
+) -> httpx.Response:
     """Read a page of Airflow's API."""
 
     async def get() -> httpx.Response:
-        app = FormChoices(airflow or Airflow(), lambda: ledger, lambda: UNDER_WAY, catalogue)
+        app = FormChoices(airflow or Airflow(), lambda: ledger, lambda: UNDER_WAY, catalogue, tags)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app)) as client:
             return await client.get(f"http://airflow{path}")
 
     return anyio.run(get)
 
 
-def choices(ledger: Any, dag_id: str) -> dict[str, list[str]]:
+def choices(ledger: Any, dag_id: str, tags: Tags = no_tags) -> dict[str, list[str]]:
     """Return the fields of a form that have choices."""
-    params = ask(ledger, f"/api/v2/dags/{dag_id}/details").json()["params"]
+    params = ask(ledger, f"/api/v2/dags/{dag_id}/details", tags=tags).json()["params"]
     return {name: one["schema"]["examples"] for name, one in params.items() if "examples" in one["schema"]}
 
 
@@ -147,6 +155,26 @@ def test_forms_offer_what_there_is_to_choose_from(
     ledger: MemoryLedger, dag_id: str, offered: dict[str, list[str]]
 ) -> None:
     assert choices(ledger, dag_id) == offered
+
+
+def test_a_release_is_offered_the_tags_of_the_repository_of_its_service(ledger: MemoryLedger) -> None:
+    def tags(service: Service) -> tuple[str, ...]:
+        return tuple(f"{service.name}-{number}" for number in range(MOST + 1))
+
+    offered = choices(ledger, "release_bike_shop", tags)
+    assert (list(offered), offered["ref"][0], len(offered["ref"])) == (["ref"], "bike-shop-0", MOST)
+    assert choices(ledger, "rollback_bike_shop", tags) == {"version": ["1.1.0"]}
+    assert choices(ledger, "release_car_shop", tags) == {}, "there is no such service"
+
+
+def test_a_repository_that_does_not_answer_takes_nothing_else_from_the_form(ledger: MemoryLedger) -> None:
+    def tags(service: Service) -> tuple[str, ...]:
+        raise TransientError("The repository does not answer.")
+
+    stop(ledger, "a1", "retail")
+    (asked,) = (ask(ledger, "/api/v2/dags/release_bike_shop/details", tags=tags).json()["params"]["ref"],)
+    assert asked["description"].startswith("Emergency stop in force: retail")
+    assert "examples" not in asked["schema"]
 
 
 @pytest.mark.parametrize(

@@ -580,7 +580,7 @@ def test_a_release_is_requested_although_the_ledger_does_not_say_whether_it_is_s
 
 # --- the other forms -------------------------------------------------------------------------------------------------
 
-MARK = {"service": "bike-shop", "version": "1.1.0", "reason": "Loses baskets"}
+MARK = {"service": "bike-shop", "version": "1.1.1", "reason": "Loses baskets"}
 REVIEW = {
     "service": "bike-shop",
     "run": "manual__1",
@@ -634,6 +634,7 @@ def test_other_forms_come_through(behind: Behind, reviewable: MemoryLedger, dag_
         ("emergency_stop", {"reason": "It is over", "lift": "b2"}, "The emergency stop b2 is not known. In force: a1"),
         ("mark_version", {**MARK, "version": "one"}, "not a semantic version"),
         ("mark_version", {**MARK, "service": "car-shop"}, "car-shop has no environment production"),
+        ("mark_version", {**MARK, "version": "7.1.0"}, "bike-shop has no version 7.1.0 that could be marked. Known"),
         ("confirm_account", {"user": "ben", "reason": " no "}, "reason: "),
         ("mark_version", {**MARK, "enviroment": "test"}, "enviroment: "),
         ("confirm_account", {"user": "cora", "reason": "She called me"}, "no answer of the account of cora was"),

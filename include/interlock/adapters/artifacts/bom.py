@@ -208,12 +208,16 @@ def _python_component(path: Path, metadata: Message, *, sha256: str) -> Any:
     return _component(name, version, purl, _python_licence(metadata), {"SHA-256": sha256} if sha256 else {})
 
 
+_NO_LICENCE = ("license :: osi approved", "license :: dfsg approved")
+"""Classifiers that name no licence."""
+
+
 def _python_licence(metadata: Message) -> str:
     """Return the licence that a package declares: the new field, the old one if it is short, or the classifiers."""
     if expression := metadata.get("License-Expression"):
         return str(expression)
-    prefix = "License :: OSI Approved :: "
-    classifiers = [str(text).removeprefix(prefix) for text in metadata.get_all("Classifier", []) if prefix in str(text)]
+    named = [str(text) for text in metadata.get_all("Classifier", []) if str(text).startswith("License :: ")]
+    classifiers = [text.rpartition(" :: ")[2] for text in named if text.casefold() not in _NO_LICENCE]
     known = {_TROVE[text] for text in classifiers if _TROVE.get(text)}
     text = str(metadata.get("License", "")).strip()
     if text and len(text) <= 100 and "\n" not in text and (_is_spdx(text) or not known):

@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from interlock.adapters.artifacts.bom import component_rows
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.domain.canonical import Model
 from interlock.domain.change.backtest import ReleaseFacts
+from interlock.domain.dag_names import dag_of_release
 from interlock.domain.errors import AssetMissing, DigestMismatch, LedgerBroken, RequestRefused
-from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry, release_chain
 from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
+    BASELINE_SEEN,
     PLAN_MADE,
     RELEASE_CLOSED,
     RELEASE_ENDED,
@@ -29,6 +32,7 @@ from interlock.domain.ledger.kinds import (
     VERIFICATION_JUDGED,
     family,
 )
+from interlock.domain.outcome.marks import MARKS, known_versions
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_from_json
 from interlock.domain.quality.verification import compare_loads
 from interlock.domain.records import (
@@ -87,6 +91,23 @@ def ended_releases(ledger: Chains, service: str) -> tuple[PastRelease, ...]:
         for entry in entries
         if entry.kind == RELEASE_ENDED and entry.payload["service"] == service
     )
+
+
+def versions_of(ledger: Chains, service: str) -> tuple[str, ...]:
+    """Return the versions of a service that the ledger knows, the latest first; those of releases under way, too.
+
+    A chain that does not hold is left out.
+    """
+    ended = ledger.entries(INSTALLATION, kind=RELEASE_ENDED)
+    over = {entry.payload["run"] for entry in ended}
+    asked: list[Entry] = []
+    prefix = release_chain(dag_of_release(service), "")
+    for chain in ledger.chains(prefix):
+        if chain.removeprefix(PREFIX) not in over:
+            with suppress(LedgerBroken):
+                asked += ledger.entries(chain, kind=RELEASE_REQUESTED)
+    others = (entry for kind in (MARKS, BASELINE_SEEN) for entry in ledger.entries(INSTALLATION, kind=kind))
+    return known_versions((*ended, *others, *asked), service)
 
 
 def _reviewed(entries: Iterable[Entry]) -> frozenset[str]:

@@ -13,10 +13,12 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from semver import Version
 
 from interlock.domain.errors import SourceError
 from interlock.domain.records import Commit
@@ -277,15 +279,38 @@ def has_ref(url: str, ref: str, *, login: str | None = None, password: str | Non
     if _ABBREVIATED.fullmatch(ref.lower()):
         return True
     names = _full_names(ref)
+    lines = _listed(url, login, password, names=names)
+    return not {line.partition("\t")[2] for line in lines}.isdisjoint(names)
+
+
+def tags_of(url: str, *, login: str | None = None, password: str | None = None) -> tuple[str, ...]:
+    """Return the names of a repository's tags, without fetching it: the highest version first, other tags last.
+
+    :param login: as for :func:`open_repository`.
+    """
+    names = (line.partition("\trefs/tags/")[2] for line in _listed(url, login, password, options=["--tags"]))
+    return tuple(sorted(filter(None, names), key=_by_version, reverse=True))
+
+
+def _by_version(tag: str) -> tuple[bool, Version, str]:
+    """Return what sorts tags: ``v1.10.0`` after ``1.9.0``, and what is no version before both."""
+    plain = tag.removeprefix("v")
+    known = Version.is_valid(plain)
+    return known, Version.parse(plain) if known else Version(0), tag
+
+
+def _listed(
+    url: str, login: str | None, password: str | None, *, options: Sequence[str] = (), names: Sequence[str] = ()
+) -> list[str]:
+    """Return the lines of a repository's list of names; each is a commit, a tab and the full name."""
     address, login, password = fetch_address(url, login, password)
     listed = git_output(
-        "ls-remote", "--quiet", "--refs", "--", address, *names,
+        "ls-remote", "--quiet", "--refs", *options, "--", address, *names,
         seconds=_LOOK_TIMEOUT_SECONDS,
         environ=credential_settings(address, login, password),
         about=f"{public_url(url)} cannot be read",
     )  # fmt: skip
-    lines = listed.decode(errors="replace").splitlines()
-    return not {line.partition("\t")[2] for line in lines}.isdisjoint(names)
+    return listed.decode(errors="replace").splitlines()
 
 
 def commit_epoch(checkout: Path) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of, environments_of, load_rules, load_service
-from interlock.adapters.ledger.past_releases import ended_releases
+from interlock.adapters.ledger.past_releases import ended_releases, versions_of
 from interlock.adapters.ledger.stops import request_in
 from interlock.adapters.ledger.withdrawals import releases_under_way
 from interlock.domain.board.accounts import ConfirmationRequest, confirmed, is_doubted
@@ -47,7 +47,7 @@ from interlock.domain.ledger.kinds import (
     RELEASE_ENDED,
     family,
 )
-from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked
+from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked, refuse_never_released
 from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
 from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
 from interlock.domain.testing.defects import chain_of_defects, open_defects
@@ -158,7 +158,9 @@ def _of_a_stop(dag_id: str, form: Form, asking: Asking) -> None:
 
 
 def _of_a_mark(dag_id: str, form: Form, asking: Asking) -> None:
-    parse_mark(form, "", environments_of(asking.folder))
+    mark = parse_mark(form, "", environments_of(asking.folder))
+    with _as_far_as_known(), asking.open_ledger() as ledger:
+        refuse_never_released(mark, versions_of(ledger, mark.service))
 
 
 def _of_an_override(dag_id: str, form: Form, asking: Asking) -> None:

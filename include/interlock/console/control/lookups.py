@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from interlock.adapters.airflow.connections import ARTIFACTS, stored_connection
-from interlock.adapters.source.git import has_ref
+from interlock.adapters.source.git import has_ref, tags_of
 from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import Place
@@ -303,6 +303,12 @@ def runs_under_way() -> frozenset[str]:
     unfinished = select(DagRun.dag_id, DagRun.run_id).where(DagRun.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
     with create_session() as session:
         return frozenset(f"{dag_id}/{run_id}" for dag_id, run_id in session.execute(unfinished))
+
+
+def tags_of_service(service: Service) -> tuple[str, ...]:
+    """Return the tags of the repository of a service, the highest version first."""
+    source = stored_connection(service.source.connection)
+    return tags_of(str(source.host), login=source.login or None, password=source.password or None)
 
 
 def knows_ref(service: Service, ref: str) -> bool:

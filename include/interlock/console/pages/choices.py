@@ -2,8 +2,8 @@
 
 Airflow makes a form of the params of a Dag, which are written when the Dag's file is parsed and know nothing of the
 ledger. So the details of a Dag, which the form reads when it is opened, get ``examples`` on their way, which Airflow's
-form offers in a list; and the first field of a release's form says which stops and freezes are in force. Nothing
-depends on either: what is sent is checked as if it had been typed.
+form offers in a list. The form of a release offers the tags of the repository, and its first field says which stops and
+freezes are in force. Nothing depends on any of this: what is sent is checked as if it had been typed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from interlock.adapters.catalogue.catalogue import load_service
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.current_request import App, Message, Receive, Scope, Send, path_of
-from interlock.console.control.lookups import runs_under_way
+from interlock.console.control.lookups import runs_under_way, tags_of_service
 from interlock.console.control.rules import service_of
 from interlock.domain.calendars.stops import STOPS, all_in_force
-from interlock.domain.catalogue import PRODUCTION
+from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.dag_names import (
     ACCEPT_DEFECT,
     EMERGENCY_STOP,
@@ -51,6 +52,7 @@ HELD = (RELEASES, ROLLBACKS, TRAINS)
 MOST = 50
 """A longer list helps nobody."""
 Runs = Callable[[], frozenset[str]]
+Tags = Callable[[Service], tuple[str, ...]]
 
 
 class FormChoices:
@@ -59,6 +61,7 @@ class FormChoices:
     :param open_ledger: opens the ledger.
     :param runs: returns Dag and run of each run that has not ended.
     :param catalogue: the catalogue's folder; by default ``INTERLOCK_CATALOGUE``, or the project's own.
+    :param tags: returns the tags of a service's repository.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class FormChoices:
         open_ledger: OpenLedger = configured_ledger,
         runs: Runs = runs_under_way,
         catalogue: Path | None = None,
+        tags: Tags = tags_of_service,
     ) -> None:
         self.app, self._open_ledger, self._runs, self._catalogue = app, open_ledger, runs, catalogue
+        self._tags = tags
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; add the choices to an answer with the details of a Dag."""
@@ -105,6 +110,7 @@ class FormChoices:
                 field, choices = choices_of(dag_id, ledger, self._runs)
                 held = holding_back(dag_id, self._catalogue or catalogue_folder(), ledger)
             asked = details["params"][field]
+            choices = choices or self._tags_for(dag_id)
             if choices:
                 asked["schema"]["examples"] = choices[:MOST]
             if held:
@@ -113,6 +119,18 @@ class FormChoices:
         except Exception:  # of any kind: the form is as useful as it was
             log.exception("The choices of the form of %s cannot be read", dag_id)
             return body
+
+    def _tags_for(self, dag_id: str) -> list[str]:
+        """Return the tags that a release can be of; none, if the repository does not answer: a tag can be typed."""
+        if not dag_id.startswith(RELEASES):
+            return []
+        name = service_of(dag_id)
+        try:
+            service = load_service(self._catalogue or catalogue_folder(), name).services[name]
+            return list(self._tags(service))
+        except Exception:  # of any kind: the rest of the form is as useful
+            log.warning("The tags of the repository of %s cannot be read", name, exc_info=True)
+            return []
 
 
 def has_choices(dag_id: str) -> bool:

@@ -28,7 +28,9 @@ from .values import (
 )
 
 Licence = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9.+-]{1,100}$"), Field(description="An SPDX identifier, such as MIT")
+    str,
+    StringConstraints(pattern=r"^[!-~](?:[ -~]{0,98}[!-~])?$"),
+    Field(description="An SPDX identifier, such as MIT; or the text of a package that has none, such as BSD License"),
 ]
 
 
@@ -61,7 +63,7 @@ class Thresholds(Model):
     allowed_licences: tuple[Licence, ...] = Field(
         ("Apache-2.0", "MIT", "BSD-3-Clause", "BSD-2-Clause", "ISC", "PSF-2.0"),
         min_length=1,
-        description="SPDX identifiers of the licences that components of the bundle may have",
+        description="The licences that components of the bundle may have",
     )
     min_components: int = Field(0, ge=0, description="Minimum number of components in the bill of materials")
     max_p95_ratio: FiniteFloat = Field(2.0, ge=1, description="Maximum ratio of p95 after the release to p95 before it")

@@ -5,7 +5,8 @@ A version that is marked bad is not rolled out to the environment. If a version 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,9 +14,12 @@ from semver import Version
 
 from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.change.semver import OptionalVersion, is_version
-from interlock.domain.errors import PolicyViolation
+from interlock.domain.errors import PolicyViolation, RequestRefused
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import (
+    BASELINE_SEEN,
+    RELEASE_ENDED,
+    RELEASE_REQUESTED,
     VERSION_MARKED_BAD,
     VERSION_MARKED_GOOD,
     VERSION_PINNED,
@@ -27,6 +31,8 @@ from interlock.domain.trigger_form import Form, Reason, read_form, refuse_unknow
 MARKS = family(VERSION_PINNED)
 """The kinds of entries about versions in the installation's chain."""
 _KINDS = {"bad": VERSION_MARKED_BAD, "good": VERSION_MARKED_GOOD, "pin": VERSION_PINNED, "unpin": VERSION_UNPINNED}
+MAX_SHOWN = 20
+"""How many of the known versions a refusal names."""
 _RULE = "a version that is marked bad is not deployed; a pinned environment only gets the pinned version"
 _WHO = "the release manager, with the Dag mark_version"
 Verdict = Literal["bad", "good", "pin", "unpin"]
@@ -77,6 +83,45 @@ def parse_mark(form: Mapping[str, Any], by: str, environments: Mapping[str, Coll
     request = read_form(MarkRequest, form, "the mark")
     refuse_unknown_environment(request, environments)
     return Mark(**request.model_dump(), by=by)
+
+
+def known_versions(entries: Iterable[Entry], service: str) -> tuple[str, ...]:
+    """Return the versions of a service that the ledger knows, the one that was named last first.
+
+    :param entries: how releases ended, marks and what hosts ran before any release, of the installation's chain; and
+        the requests of releases of the service that have not ended, of their own chains.
+    """
+    found: dict[str, datetime] = {}
+    for entry in entries:
+        about = entry.payload
+        if entry.kind == RELEASE_REQUESTED or about.get("service") == service:
+            if entry.kind == BASELINE_SEEN:  # version and digest, as in the folder of a release on a host
+                version = str(about["release"] or "").rpartition("-")[0]
+            elif entry.kind in (RELEASE_ENDED, RELEASE_REQUESTED, *_KINDS.values()):
+                version = str(about.get("version") or "")
+            else:
+                continue
+            if version:
+                found[version] = max(entry.at, found.get(version, entry.at))
+    return tuple(sorted(found, key=lambda one: found[one], reverse=True))
+
+
+def refuse_never_released(mark: MarkRequest, known: Sequence[str]) -> None:
+    """Raise a RequestRefused for a mark of a version that the service never had.
+
+    A wrong digit in a mark would leave the bad version free to be deployed, and its author would believe otherwise.
+
+    :param known: the versions of the service, as :func:`known_versions` returns them.
+    """
+    if any(_is_same_version(mark.version, one) for one in known):
+        return
+    shown = f"{', '.join(known[:MAX_SHOWN])}{' and others' if len(known) > MAX_SHOWN else ''}" or "none"
+    raise RequestRefused(
+        f"{mark.service} has no version {mark.version} that could be marked. Known versions, latest first: {shown}.",
+        rule="a mark is of a version that was requested, released, or found on a host, by the ledger",
+        who="the release manager",
+        next_step="correct the version; a version is known from the request of its first release on",
+    )
 
 
 def describe_block(entries: Iterable[Entry], service: str, environment: str, version: str) -> str:

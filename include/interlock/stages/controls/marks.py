@@ -8,10 +8,11 @@ from typing import Any
 from airflow.sdk import Param
 
 from interlock.adapters.catalogue.catalogue import environments_of
-from interlock.domain.outcome.marks import MarkRequest, parse_mark
+from interlock.adapters.ledger.past_releases import versions_of
+from interlock.domain.outcome.marks import MarkRequest, parse_mark, refuse_never_released
 from interlock.domain.trigger_form import environment_choices, fields_of
 from interlock.locations import catalogue_folder
-from interlock.stages.runtime import history
+from interlock.stages.runtime import history, resources
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -29,6 +30,8 @@ def record_mark() -> dict[str, Any]:
     """
     by = requester()
     mark = parse_mark(entered(), by, environments_of(catalogue_folder()))
+    with resources.ledger() as ledger:
+        refuse_never_released(mark, versions_of(ledger, mark.service))
     payload = mark.model_dump(mode="json")
     history.append(mark.kind, payload, key=f"{mark.kind}/{'/'.join(this_run())}", actor=by)
     return {"kind": mark.kind, **payload}
