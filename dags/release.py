@@ -11,7 +11,8 @@ from airflow.sdk import DAG, chain
 
 from interlock.console.auth.roles import RELEASED_BY, dag_access
 from interlock.domain.board.voting import longest_deadline
-from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.catalogue import BoardBook, Policy, Service, ServiceCatalogue
+from interlock.domain.change.effective import marks_of
 from interlock.domain.change.request import form_fields
 from interlock.domain.dag_names import RELEASES, dag_of_release
 from interlock.stages.release.acceptance import acceptance_stage
@@ -99,7 +100,8 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         dag_id=dag_of_release(service.name),
         dag_display_name=f"Release {service.title}",
         description=f"Release a commit of {service.title} to production, through ten stages and a board",
-        doc_md=DOC.format(**service.model_dump(include={"title", "description", "owner", "name"})),
+        doc_md=DOC.format(**service.model_dump(include={"title", "description", "owner", "name"}))
+        + marks_of(ServiceCatalogue(policy, board, service)),
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,

@@ -11,7 +11,8 @@ from airflow.sdk import DAG, chain
 
 from interlock.console.auth.roles import dag_access
 from interlock.domain.board.voting import longest_deadline
-from interlock.domain.catalogue import BoardBook, Policy, Service
+from interlock.domain.catalogue import BoardBook, Policy, Service, ServiceCatalogue
+from interlock.domain.change.effective import marks_of
 from interlock.domain.dag_names import ROLLBACKS, dag_of_rollback
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.implementation import implementation_stage
@@ -72,7 +73,8 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         dag_id=dag_of_rollback(service.name),
         dag_display_name=f"Roll {service.title} back",
         description=f"Return {service.title} in production to a release that it ran before",
-        doc_md=DOC.format(**service.model_dump(include={"title", "owner"})),
+        doc_md=DOC.format(**service.model_dump(include={"title", "owner"}))
+        + marks_of(ServiceCatalogue(policy, board, service)),
         schedule=None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,

@@ -109,6 +109,7 @@ def test_no_setting_is_described_that_does_not_exist() -> None:
         "INTERLOCK_LEDGER_OWNER_URL",
         "INTERLOCK_BUILD_TOOLS",
         "INTERLOCK_CALENDAR_COPIES",
+        "INTERLOCK_API_SERVERS",
         "INTERLOCK_LOGIN_LIMITS_URL_FILE",
         "INTERLOCK_BUILD_QUEUE",
         "INTERLOCK_WITNESS_KEY",

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from interlock.adapters.airflow.execution_api import served_by
+from interlock.adapters.catalogue.catalogue import load_service
 from interlock.console.control.routes import RequestKind, Route
+from interlock.domain.change.effective import digests_by_type
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.permits.installation import BY_NAME
 from tests.integration.console_airflow import OTHER, RELEASE, RUN_ID, WATCHMEN
 from tests.integration.console_server import Console, console_server
 from tests.integration.test_guard import CLOSED, CLOSING, DAG, RUN, TASKS, body_of, names_of
@@ -28,6 +32,16 @@ def test_an_administrator_is_refused_on_every_route_that_changes_a_release(simpl
     answer = simple.ask("admin", route.method, path, body_of(simple, route, RELEASE))
     assert answer.status_code == 403, answer.text
     assert f"{RELEASE} is under release control" in answer.json()["detail"]
+
+
+def test_the_server_says_that_its_plugin_guards_it_and_which_rules_it_has(simple: Console) -> None:
+    said = served_by(f"{simple.base}/execution", "bike-shop")
+    assert said is not None
+    assert (said.guard, said.people) == ("plugin", BY_NAME)
+    assert said.rules == digests_by_type(load_service(simple.home / "catalogue", "bike-shop").of("bike-shop"))
+    unknown = served_by(f"{simple.base}/execution", "no-such-service")
+    assert unknown is not None
+    assert unknown.rules == {}
 
 
 def test_a_dag_that_is_named_in_the_body_alone_is_guarded_too(simple: Console) -> None:

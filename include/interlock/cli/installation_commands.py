@@ -74,7 +74,8 @@ def doctor(
     api_server: Annotated[
         list[str] | None,
         typer.Option(
-            help="Address of an API server. Give it again for each further one. Default: the one of interlock_airflow.",
+            help="Address of an API server. Give it again for each further one. Default: those of "
+            "INTERLOCK_API_SERVERS, or the one of interlock_airflow.",
             show_default=False,
         ),
     ] = None,

@@ -33,6 +33,7 @@ from interlock.domain.ledger.kinds import RELEASE_WITHDRAWN, RUN_ASKED
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer, refuse_unasked
 from interlock.domain.permits import ended_releases, permit, withdrawal
 from interlock.domain.permits import objections as permits_objections
+from interlock.domain.permits.installation import Fault
 from interlock.domain.records import Decision, RollBack, RolloutPlan, Vote, Waiver
 from tests.unit.domain import samples
 from tests.unit.domain.samples import vote
@@ -284,6 +285,8 @@ def of_permit() -> Said:
     yield "the calendars close it", objection(freezes=("Black Friday, until Tuesday",))
     holder = "release/release_bike_shop/two holds production of bike-shop since 2026-03-04 11:00 UTC."
     yield "another release holds the environment", objection(booked=holder)
+    bare = Fault(check="API server http://a", what="It is not guarded: no plugin.", fix="install the wheel")
+    yield "a check of the installation does not hold", objection(installation=(bare,))
     yield "nothing signed it", objection(unsigned="Entry 7 of the chain c (board.decided) is not signed.")
     yield "somebody intervened", objection(interventions=("olga cleared build.run at 2026-03-04 11:00:00 UTC",))
     yield "there is a finding", objection(findings=("A ballot was marked as success.",))

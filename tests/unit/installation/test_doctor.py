@@ -15,6 +15,7 @@ from interlock.adapters.airflow.execution_api import Served
 from interlock.adapters.catalogue.catalogue import version_of
 from interlock.adapters.signing.signing import generate_key, key_id
 from interlock.domain.errors import AssetMissing
+from interlock.domain.permits.installation import BY_NAME, BY_NUMBER
 from interlock.installation.doctor import processes, rules
 from interlock.installation.doctor.inspection import Finding
 from interlock.locations import CATALOGUE
@@ -45,6 +46,8 @@ def test_a_slow_answer_is_no_wrong_clock(
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(CATALOGUE))
     said = Served(
         version=interlock.__version__,
+        guard="plugin",
+        people=BY_NAME,
         catalogue=version_of(CATALOGUE),
         witness_key=key_id(public.read_bytes()),
         asked=NOON,
@@ -61,6 +64,8 @@ def test_a_slow_answer_is_no_wrong_clock(
     [
         pytest.param({"version": "0.0.9"}, "It runs Interlock 0.0.9, and this machine has", id="version"),
         pytest.param({"witness_key": ""}, "It cannot sign what people answer", id="no key"),
+        pytest.param({"guard": ""}, "Nothing there keeps people from marking", id="no guard"),
+        pytest.param({"people": BY_NUMBER}, "Its auth manager knows people by number", id="another auth manager"),
         pytest.param({"witness_key": "ab"}, "It signs answers with another key", id="another key"),
         pytest.param({"catalogue": ""}, "Its catalogue has the version unknown", id="no catalogue"),
     ],
@@ -74,6 +79,8 @@ def test_each_difference_of_an_api_server_is_named(
     monkeypatch.setenv("INTERLOCK_CATALOGUE", str(CATALOGUE))
     right: dict[str, Any] = {
         "version": interlock.__version__,
+        "guard": "plugin",
+        "people": BY_NAME,
         "catalogue": version_of(CATALOGUE),
         "witness_key": key_id(public.read_bytes()),
         "asked": NOON,

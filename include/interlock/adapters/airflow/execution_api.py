@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 
@@ -21,6 +22,10 @@ class Served(Model):
     """What a guarded API server says of itself.
 
     :param witness_key: the id of the key that it signs answers with; empty: it cannot sign.
+    :param guard: what keeps people from editing releases: its auth manager or the plugin; empty: nothing, or it does
+        not say.
+    :param people: how its auth manager knows people.
+    :param rules: digests of the rules of a service's releases, by change type.
     :param asked, answered: when this machine asked, and when it had the answer.
     :param date: the time on the server's clock when it answered, in whole seconds; none: it does not say.
     """
@@ -28,29 +33,47 @@ class Served(Model):
     version: str = ""
     catalogue: str = ""
     witness_key: str = ""
+    guard: str = ""
+    people: str = ""
+    rules: dict[str, str] = {}
     asked: datetime
     answered: datetime
     date: datetime | None = None
 
 
-def served_by(url: str) -> Served | None:
+def served_by(url: str, service: str = "") -> Served | None:
     """Ask an API server what it serves; None: release control does not protect it.
 
     :param url: of its execution API; release control answers there also if Airflow serves none.
+    :param service: whose rules it is to name; empty: none.
     :raises TransientError: it does not answer now.
     """
-    if not _is_guarded(_ask(f"{url.rstrip('/')}/{PLACE}")):
-        return None
+    place = f"{url.rstrip('/')}/{PLACE}"
     asked = datetime.now(UTC)
-    reply = _ask(f"{url.rstrip('/')}/{PLACE}/about")
-    said = reply.json() if reply.status_code == httpx.codes.OK else {}
+    reply = _ask("/".join(filter(None, (place, "about", service))))
+    if not _is_guarded(reply) and not _is_guarded(_ask(place)):  # the second: as versions before 0.2 answer
+        return None
+    said = _said(reply) if reply.status_code == httpx.codes.OK else {}
+    rules = said.get("rules")
     date = reply.headers.get("date")
     return Served(
-        **{key: str(said.get(key, "")) for key in ("version", "catalogue", "witness_key")},
+        **{key: str(said.get(key, "")) for key in _SAID},
+        rules={str(kind): str(digest) for kind, digest in rules.items()} if isinstance(rules, dict) else {},
         asked=asked,
         answered=datetime.now(UTC),
         date=parsedate_to_datetime(date) if date else None,
     )
+
+
+_SAID = ("version", "catalogue", "witness_key", "guard", "people")
+
+
+def _said(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        found = reply.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def refuse_unguarded(url: str) -> None:
@@ -88,8 +111,4 @@ def _ask(address: str) -> httpx.Response:
 
 
 def _is_guarded(reply: httpx.Response) -> bool:
-    try:
-        said = reply.json()
-    except ValueError:
-        return False
-    return reply.status_code == httpx.codes.OK and isinstance(said, dict) and said.get("detail") == "guarded"
+    return reply.status_code == httpx.codes.OK and _said(reply).get("detail") == "guarded"

@@ -111,7 +111,7 @@ class AirflowApi:
         trust_env: bool = True,
         follow: Callable[[Any], Any] = stored_result,
     ) -> None:
-        self._url, self.user, self._password, self._follow = url, user, password, follow
+        self.url, self.user, self._password, self._follow = url, user, password, follow
         self._client = httpx.Client(
             base_url=f"{url}/api/v2/", timeout=timeout, trust_env=trust_env, verify=authorities(trust_env)
         )
@@ -139,10 +139,10 @@ class AirflowApi:
 
     def log_in(self) -> Self:
         """Get a token for the account."""
-        with _explained(f"log in to Airflow's API at {self._url} as {self.user}"):
+        with _explained(f"log in to Airflow's API at {self.url} as {self.user}"):
             self._client.headers.pop("Authorization", None)
             account = {"username": self.user, "password": self._password}
-            answer = self._client.post(f"{self._url}/auth/token", json=account).raise_for_status()
+            answer = self._client.post(f"{self.url}/auth/token", json=account).raise_for_status()
             self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return self
 

@@ -36,6 +36,11 @@ def is_needed(auth_manager: type) -> bool:
     return not any(one.__module__ == OURS for one in auth_manager.__mro__)
 
 
+def knows_by_number(auth_manager: type) -> bool:
+    """Tell whether an auth manager is FAB's, which knows people by number."""
+    return any(one.__name__ == "FabAuthManager" for one in auth_manager.__mro__)
+
+
 class ReleaseGuard:
     """Refuse what no role may do to a Dag under control.
 

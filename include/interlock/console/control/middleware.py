@@ -124,8 +124,9 @@ class ReleaseControl:
         if GUARDED.fullmatch(path):
             await answer(send, 200, "guarded")
             return
-        if ABOUT.fullmatch(path):
-            await answer_with(send, 200, await to_thread.run_sync(about_this_server))
+        if about := ABOUT.fullmatch(path):
+            said = await to_thread.run_sync(about_this_server, scope.get("app"), (about["service"] or "").lower())
+            await answer_with(send, 200, said)
             return
         found = await to_thread.run_sync(refused, scope["method"], path, scope, self._knows)
         if found is None:

@@ -30,8 +30,8 @@ KEYS = re.compile(rf"{_API}connections/+(?P<id>[^/]+)/*", re.IGNORECASE | re.DOT
 ASSETS = re.compile(rf"{_API}store/+asset/+by-(?P<by>name|uri)/.*", re.IGNORECASE | re.DOTALL)
 GUARDED = re.compile(rf"{_API}interlock/*", re.IGNORECASE | re.DOTALL)
 """Where a release asks whether this API is guarded; Airflow has nothing there."""
-ABOUT = re.compile(rf"{_API}interlock/+about/*", re.IGNORECASE | re.DOTALL)
-"""Where ``interlock doctor`` asks what this server has."""
+ABOUT = re.compile(rf"{_API}interlock/+about(?:/+(?P<service>[a-z][a-z0-9-]{{0,62}}))?/*", re.IGNORECASE | re.DOTALL)
+"""Where ``interlock doctor``, and releases of a service, ask what this server has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the difference is named: file, key, before and after.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,30 @@ def what_changed(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[
     if in_force.rules is None:
         return ("policy.yaml, board.yaml or the file of the service",)
     return differences(in_force.rules, rules_for(catalogue, in_force.change_type))
+
+
+def digests_by_type(catalogue: ServiceCatalogue) -> dict[str, Sha256]:
+    """Return the digest of the rules of a service's releases, by change type.
+
+    :raises PolicyViolation: a level of the policy loosens another.
+    """
+    return {kind.value: sha256_of(rules_for(catalogue, kind)) for kind in ChangeType}
+
+
+def marks_of(catalogue: ServiceCatalogue) -> str:
+    """Return lines of Markdown that name the rules from which the Dags of a service are made; readers do not see them.
+
+    Airflow keeps them with the Dag, so that a release finds whether the Dag processor had the rules of its worker.
+    """
+    return "".join(f"\n[rules of {kind} releases]: # ({digest})" for kind, digest in digests_by_type(catalogue).items())
+
+
+def marked(text: str) -> dict[str, Sha256]:
+    """Return the rules that :func:`marks_of` named in the documentation of a Dag, by change type."""
+    return dict(_MARK.findall(text))
+
+
+_MARK = re.compile(r"^\[rules of ([a-z]+) releases\]: # \(([0-9a-f]{64})\)$", re.MULTILINE)
 
 
 def rules_for(catalogue: ServiceCatalogue, change_type: ChangeType) -> Rules:

@@ -21,6 +21,7 @@ from interlock.domain.records import (
 )
 from interlock.domain.runbook import rehearsal
 
+from .installation import Fault
 from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
 
 _GATE = "all approvals are verified again before every wave"
@@ -65,6 +66,7 @@ class Circumstances(Model):
     marked: str = Field("", description="Why this version is kept out of the environment, in words")
     ran_before: bool = Field(False, description="Of a rollback: by the ledger the environment ran exactly this before")
     booked: str = Field("", description="Another release that holds the environment, in words")
+    installation: tuple[Fault, ...] = Field((), description="Checks of the installation that do not hold")
     overtaken: str = Field("", description="Another release that changed its hosts since it was frozen, in words")
 
 
@@ -368,7 +370,23 @@ def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime)
         )
 
 
+def _check_installation(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    return of_installation(found.installation)
+
+
+def of_installation(faults: Sequence[Fault]) -> Iterator[Objection]:
+    """Yield why no permit is given by an installation whose checks do not hold."""
+    for fault in faults:
+        yield Objection(
+            what=f"The check of {fault.check} does not hold: {_sentence(fault.what)}",
+            rule="a permit needs every check of interlock doctor that the proof of a release rests on",
+            who="the platform engineer",
+            next_step=f"{fault.fix}; run interlock doctor; then trigger the release again",
+        )
+
+
 _CHECKS = (
+    _check_installation,
     _check_plan,
     _check_version,
     _check_board,

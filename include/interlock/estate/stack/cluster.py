@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from interlock.adapters.permits.installation import API_SERVERS
 from interlock.adapters.private_files import secret
 from interlock.estate.airflow import witness
 from interlock.estate.settings import ACCESS_KEY, AIRFLOW_BUCKET, LOOPBACK, REGION, SECRET_KEY, Settings
@@ -127,6 +128,7 @@ def of_all(settings: Settings) -> dict[str, str]:
         # A bundle, as an installation has it: each node makes the Dag files for itself.
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE]),
         "INTERLOCK_DAGS": str(BUNDLE["name"]),
+        API_SERVERS: ",".join(f"http://{LOOPBACK}:{port}" for port in (settings.api_1_port, settings.api_2_port)),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_ASYNC_BEHIND_A_POOL": "interlock.airflow_settings.ASYNC_BEHIND_A_POOL",
         f"AIRFLOW_CONN_{STORAGE.upper()}": json.dumps(login),
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",

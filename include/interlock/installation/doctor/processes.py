@@ -14,15 +14,16 @@ from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.airflow.execution_api import Served, refuse_unguarded, served_by
 from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, version_of
+from interlock.adapters.permits.installation import api_servers, seen
 from interlock.adapters.signing.signing import key_id
 from interlock.adapters.signing.witness import witness_key
 from interlock.console.control.own_dags import home
 from interlock.domain.dag_names import WATCHMEN, stranger
+from interlock.domain.permits.installation import LOAD_PLUGIN, MAX_CLOCK_SKEW, faults_of_server
 from interlock.locations import catalogue_folder
 
 from .inspection import Finding, well, wrong
 
-MAX_CLOCK_SKEW = timedelta(seconds=5)
 ANSWERED = timedelta(minutes=2)
 """After this time, a question that was answered must have gone on."""
 COMPONENTS = {
@@ -37,7 +38,7 @@ def api_server(url: str) -> Iterator[Finding]:
     name = f"API server {url}"
     said = served_by(f"{url.rstrip('/')}/execution")
     if said is None:
-        yield wrong(name, "It is not guarded: Interlock's plugin is not loaded.", _LOAD_PLUGIN)
+        yield wrong(name, "It is not guarded: Interlock's plugin is not loaded.", LOAD_PLUGIN)
         return
     faults = [*_differences(name, said), *_clock(name, said)]
     yield from faults
@@ -45,13 +46,9 @@ def api_server(url: str) -> Iterator[Finding]:
         yield well(name, "It is guarded, signs answers, and has the same catalogue and clock as this machine.")
 
 
-_LOAD_PLUGIN = (
-    "install the wheel in its environment, restart it, and see airflow plugins there; with --apps execution, import "
-    "interlock.airflow_settings in airflow_local_settings.py"
-)
-
-
 def _differences(name: str, said: Served) -> Iterator[Finding]:
+    for fault in faults_of_server(seen("", said), key_id(witness_key())):
+        yield wrong(name, fault.what, fault.fix)
     here = version_of(catalogue_folder())
     if said.version != interlock.__version__:
         yield wrong(
@@ -64,18 +61,6 @@ def _differences(name: str, said: Served) -> Iterator[Finding]:
             name,
             f"Its catalogue has the version {said.catalogue or 'unknown'}, and the one here {here}.",
             "deploy the same catalogue to all components (INTERLOCK_CATALOGUE)",
-        )
-    if not said.witness_key:
-        yield wrong(
-            name,
-            "It cannot sign what people answer, so no answer would count.",
-            "give it INTERLOCK_WITNESS_KEY and INTERLOCK_WITNESS_LEDGER_URL_FILE (api-server.env), and restart it",
-        )
-    elif said.witness_key != key_id(witness_key()):
-        yield wrong(
-            name,
-            "It signs answers with another key than INTERLOCK_WITNESS_PUBLIC_KEY names here, so no answer would count.",
-            "give every component the public key that belongs to INTERLOCK_WITNESS_KEY of the API server",
         )
 
 
@@ -173,7 +158,8 @@ def _at(text: Any) -> datetime:
 
 
 def servers(urls: Sequence[str]) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
-    """Yield the check of each API server; without addresses, of the one that releases read."""
+    """Yield the check of each API server; without addresses, of those that permits ask."""
+    urls = urls or api_servers()
     if not urls:
         yield "API server", lambda: api_server(public_url())
     for url in urls:

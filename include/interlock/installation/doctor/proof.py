@@ -9,25 +9,19 @@ from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.ledger.ledger import open_ledger
 from interlock.adapters.signing.signing import open_signer, verified_statement
 from interlock.adapters.signing.witness import witness_key
+from interlock.domain.permits.installation import faults_of_ledger
 
 from .inspection import Finding, well, wrong
-from .processes import MAX_CLOCK_SKEW
 
 
 def ledger() -> Iterator[Finding]:
     """Read the ledger as tasks do, and look at the rights of their role and at the clock."""
     with open_ledger(stored_connection("interlock_ledger")) as opened:
         weaknesses, before, now, after = opened.weaknesses(), datetime.now(UTC), opened.server_time(), datetime.now(UTC)
-    for weakness in weaknesses:
-        yield wrong("ledger", f"{weakness}.", "interlock ledger migrate, as the owner of its database")
-    skew = max(before - now, now - after)
-    if skew > MAX_CLOCK_SKEW:
-        yield wrong(
-            "ledger",
-            f"The clock of its server differs by {skew.total_seconds():.0f} s from this machine's.",
-            "NTP on both",
-        )
-    elif not weaknesses:
+    found = list(faults_of_ledger(weaknesses, max(before - now, now - after)))
+    for fault in found:
+        yield wrong("ledger", fault.what, fault.fix)
+    if not found:
         yield well("ledger", "It can be read; its entries cannot be changed by tasks; its clock is right.")
 
 

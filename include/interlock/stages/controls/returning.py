@@ -14,12 +14,14 @@ from interlock.domain.hosts.returning import Found, LeftOut, left_out, objection
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import HOST_RETURNED, RELEASE_ENDED
-from interlock.domain.permits.objections import refuse
+from interlock.domain.ledger.runs import run_of
+from interlock.domain.permits.objections import of_installation, refuse
 from interlock.domain.records import Host, WaveReport
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars, permits, resources
 from interlock.stages.runtime.evidence import this_task, under
 from interlock.stages.runtime.history import chains_of
+from interlock.stages.runtime.installation import faults_now
 from interlock.stages.runtime.taskflow import stage_task, this_run
 from interlock.stages.runtime.versions import standing
 from interlock.stages.strategies import rolling
@@ -91,7 +93,9 @@ def _bring(service: Service, missed: LeftOut, hosts: list[Host]) -> list[str]:
 
     def refuse_now(catalogue: ServiceCatalogue) -> None:
         with resources.ledger() as ledger:
-            refuse(objections_to(missed, ledger.entries(missed.chain), _found(catalogue, missed)))
+            against = objections_to(missed, ledger.entries(missed.chain), _found(catalogue, missed))
+        dag_id, _ = run_of(missed.chain) or this_run()
+        refuse([*of_installation(faults_now(catalogue, plan.change_type, dag_id)), *against])
 
     with permits.admission_to_return(plan, missed.chain, hosts, refuse_now) as admission:
         results = rolling.deploy(

@@ -69,7 +69,7 @@ from interlock.domain.records import (
 )
 from interlock.stages.approvals.sign_offs import count_sign_off
 
-from . import bookings, calendars, resources
+from . import bookings, calendars, installation, resources
 from .evidence import chain_entries, record, this_chain, this_task, this_try
 from .taskflow import this_run
 from .versions import overtaken, standing
@@ -422,6 +422,7 @@ def circumstances(
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == FINDING),
         ),
+        installation=installation.faults_now(catalogue, plan.change_type),
         booked=bookings.taken(plan.service, plan.environment, this_chain()),
         **of_version,
     )
