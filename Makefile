@@ -11,6 +11,7 @@ TESTED := .venv/.installed-test
 INTERLOCK := $(BIN)/python -m interlock
 STACK := $(INTERLOCK) stack
 VENDOR := include/interlock/console/vendor
+UI := include/interlock/console/ui
 export PYTHONPATH := $(CURDIR)/include
 define MAKE_ENVIRONMENT
 command -v $(PYTHON) > /dev/null || \
@@ -21,7 +22,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-board bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -109,6 +110,9 @@ bench-environments: $(TESTED) ## tell what the environments before production ad
 bench-ledger: $(TESTED) ## time what a permit's check asks of a ledger with 100,000 entries (ENTRIES=100000)
 	@$(BIN)/python -m benchmarks.ledger --entries $(or $(ENTRIES),100000)
 
+bench-board: $(TESTED) ## time the API of the page Board for 1,000 services and 100,000 entries (SERVICES=1000, ROUNDS=100)
+	@$(BIN)/python -m benchmarks.board --services $(or $(SERVICES),1000) --rounds $(or $(ROUNDS),100)
+
 bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)
 
@@ -133,6 +137,14 @@ schemas: $(READY) ## write the JSON Schemas of the catalogue and of ledger entri
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
 	@$(INTERLOCK) policy-backtest --stack $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')
+
+api: $(TESTED) ## write the OpenAPI document of the API into docs/openapi.json
+	@$(BIN)/python -m interlock.console.api.document docs/openapi.json
+
+ui: api ## build the pages made with React, as their package-lock.json says (needs npm)
+	@cd $(UI) && npm ci --ignore-scripts --no-audit --no-fund && npm run --silent client && npm run --silent check \
+	    && npm run --silent build
+	@rm -rf $(UI)/node_modules
 
 vendor: ## bring the console's JavaScript anew, as its package-lock.json says (needs npm)
 	@cd $(VENDOR) && npm ci --ignore-scripts --no-audit --no-fund

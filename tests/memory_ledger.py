@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -72,6 +72,10 @@ class MemoryLedger:
     def look(self, *asked: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
         """Return what time it is, and what chains have of a kind after a sequence."""
         return datetime.now(UTC), tuple(self.entries(chain, kind=kind, after=after) for chain, kind, after in asked)
+
+    def among(self, chains: Collection[str], kinds: Collection[str]) -> tuple[Entry, ...]:
+        """Return the entries of some kinds in some chains."""
+        return tuple(one for chain in sorted(chains) for one in self.kept.get(chain, ()) if one.kind in kinds)
 
     def find(self, chain: str, key: str) -> Entry | None:
         """Return the entry with a key."""

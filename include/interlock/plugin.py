@@ -48,6 +48,15 @@ class InterlockPlugin(AirflowPlugin):
 
     react_apps: ClassVar[list[dict[str, Any]]] = [
         {
+            "name": "Board",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "nav",
+            "nav_top_level": True,
+            "url_route": "board",
+            "icon": "interlock/static/board.svg",
+            "icon_dark_mode": "interlock/static/board-dark.svg",
+        },
+        {
             "name": "InterlockHome",
             "bundle_url": "interlock/static/home.js",
             "destination": "dashboard",

@@ -10,7 +10,7 @@ from interlock.locations import PACKAGE
 from interlock.plugin import InterlockPlugin
 
 STATIC = PACKAGE / "console" / "static"
-(APP,) = InterlockPlugin.react_apps
+(APP,) = [one for one in InterlockPlugin.react_apps if one["destination"] == "dashboard"]
 
 
 def test_the_script_on_home_is_served_and_defines_what_airflow_looks_for() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,6 +50,7 @@ from ._rows import (
     HEADS,
     SETTINGS,
     Tail,
+    entries_among,
     entries_of_kind,
     entry_with_key,
     has_gaps,
@@ -245,6 +246,14 @@ class Ledger:
         with self._reading() as connection:
             found = tuple(entries_of_kind(connection, *one) for one in queries)
             return connection.scalar(select(func.clock_timestamp())), found
+
+    def among(self, chains: Collection[str], kinds: Collection[str]) -> tuple[Entry, ...]:
+        """Return the entries of some kinds in some chains, each checked by itself.
+
+        For what is shown of many chains: that none is missing is not checked, and nothing may be decided by it.
+        """
+        with self._reading() as connection:
+            return entries_among(connection, chains, kinds)
 
     def find(self, chain: str, key: str) -> Entry | None:
         """Return the entry with a key."""

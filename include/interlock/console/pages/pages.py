@@ -22,6 +22,8 @@ from fastapi.responses import FileResponse, RedirectResponse
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.catalogue.yaml_files import read_yaml
+from interlock.console.api.app import PATH as API
+from interlock.console.api.app import create_api
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.lookups import configured_store
 from interlock.domain.board.voting import BOOK
@@ -87,6 +89,7 @@ def create_app(
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
     app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
     app.get("/files/{dag_id}/{run_id}/evidence", dependencies=READS_ALL)(downloads.evidence)
+    app.mount(API, create_api(open_ledger))
     return app
 
 

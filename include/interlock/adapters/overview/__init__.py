@@ -1,0 +1,1 @@
+"""What the page Board needs of the ledger and the catalogue, kept between requests so that an answer is quick."""

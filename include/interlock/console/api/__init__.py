@@ -1,0 +1,1 @@
+"""The API for programs, ``/interlock/api/v1``, which the pages read, too: one module a resource."""

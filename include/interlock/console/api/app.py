@@ -1,0 +1,37 @@
+"""The API ``/interlock/api/v1``: a FastAPI app below that of the pages, in the style of Airflow's own API.
+
+It takes Airflow's tokens, or the cookie of a page. Lists have ``limit``, ``offset`` and ``total_entries``. An error is
+a problem (:mod:`.problems`). The OpenAPI document is at ``openapi.json``; ``make api`` writes it into docs/.
+"""
+
+from __future__ import annotations
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import auth_manager_from_app, requires_access_dag
+from fastapi import Depends, FastAPI
+
+import interlock
+from interlock.console.control.break_glass import OpenLedger, configured_ledger
+
+from .board import BoardCollection, Overview, board
+from .problems import RESPONSES, answer_with_problems
+
+PATH = "/api/v1"
+READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+
+
+def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview | None = None) -> FastAPI:
+    """Return the app.
+
+    :param open_ledger: opens the ledger; each request does, so that a changed connection counts at once.
+    """
+    app = FastAPI(title="Interlock", version=interlock.__version__, docs_url=None, redoc_url=None)
+    app.state.overview = overview or Overview(open_ledger)
+    # Airflow's dependencies look for the auth manager in the state of the app, which a mounted app has not.
+    app.dependency_overrides[auth_manager_from_app] = get_auth_manager
+    answer_with_problems(app)
+    app.get("/board", dependencies=[READS_RUNS], response_model=BoardCollection, responses=RESPONSES, tags=["Board"])(
+        board
+    )
+    return app

@@ -1,0 +1,39 @@
+// The API, typed by its OpenAPI document: the paths and what they answer come from api.ts, which make ui generates.
+import type { components, paths } from "./api";
+
+export type Schemas = components["schemas"];
+type Query<P extends keyof paths> = paths[P]["get"] extends { parameters: { query?: infer Q } } ? Q : never;
+type Answer<P extends keyof paths> = paths[P]["get"] extends {
+  responses: { 200: { content: { "application/json": infer A } } };
+}
+  ? A
+  : never;
+
+const said = document.querySelector("base");
+/** Where Airflow is: its page says so, also behind a proxy that gives it a path. */
+export const base = said ? new URL(said.href).pathname : "/";
+
+export async function get<P extends keyof paths>(path: P, query: Query<P>, signal?: AbortSignal): Promise<Answer<P>> {
+  const asked = new URLSearchParams();
+  for (const [name, value] of Object.entries(query ?? {})) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== "") asked.append(name, String(one));
+    }
+  }
+  const options: RequestInit = { headers: { Accept: "application/json" } };
+  if (signal) options.signal = signal;
+  const answer = await fetch(`${base}interlock/api/v1${path}?${asked}`, options);
+  if (answer.status === 401) {
+    location.reload(); // Airflow shows its login
+    throw new Error("Your session has expired. Log in again.");
+  }
+  const body = await answer.json().catch(() => null);
+  if (!answer.ok) throw new Error(sentence(body) || `${answer.status} ${answer.statusText}`);
+  return body as Answer<P>;
+}
+
+function sentence(problem: unknown): string {
+  if (problem === null || typeof problem !== "object") return "";
+  const { detail, next_step: next, who } = problem as Record<string, unknown>;
+  return [detail, who && `Who can change it: ${who}.`, next && `Next: ${next}.`].filter(Boolean).join(" ");
+}

@@ -1,0 +1,1 @@
+"""What runs where: the rows and cells of the page Board, of all services and environments."""

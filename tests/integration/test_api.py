@@ -1,0 +1,138 @@
+"""The API for programs on a real Airflow: who may read what, pages of a list, and errors as problem details."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.kinds import RELEASE_ENDED, VERSION_MARKED_BAD
+from tests.integration.console_airflow import PEOPLE, RELEASE, ROOT, RUN_ID
+from tests.integration.console_server import Console
+
+BOARD = "/interlock/api/v1/board"
+MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
+
+
+def get(console: Console, user: str, path: str, **params: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {console.token(user)}"}
+    return httpx.get(console.base + path, headers=headers, params=params, timeout=60)
+
+
+def board(console: Console, **params: Any) -> dict[str, Any]:
+    found: dict[str, Any] = get(console, "rita", BOARD, **params).raise_for_status().json()
+    return found
+
+
+@pytest.mark.parametrize("user", PEOPLE)
+def test_the_board_is_for_those_who_may_read_runs(console: Console, user: str) -> None:
+    answer = get(console, user, BOARD)
+    if user in MAY_READ:
+        assert [one["service"] for one in answer.raise_for_status().json()["services"]] == ["bike-shop"]
+    else:
+        assert_problem(answer, 403)
+
+
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    problem: dict[str, Any] = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert problem["status"] == status
+    assert problem["detail"]
+    return problem
+
+
+def test_who_is_logged_out_gets_nothing(console: Console) -> None:
+    assert_problem(httpx.get(console.base + BOARD, timeout=60), 401)
+    wrong = httpx.get(console.base + BOARD, headers={"Authorization": "Bearer wrong"}, timeout=60)
+    assert_problem(wrong, 403)  # as Airflow's own API answers
+
+
+def tell(console: Console) -> None:
+    """Let the ledger have a release that was deployed, and a version that is marked; let the Dag make runs."""
+    console.ask("olga", "PATCH", f"/api/v2/dags/{RELEASE}", {"is_paused": False}).raise_for_status()
+    told = {"run": f"{RELEASE}/earlier", "service": "bike-shop", "version": "1.0.0", "outcome": "deployed"}
+    mark = {"service": "bike-shop", "environment": "production", "version": "0.9.0", "by": "rita", "reason": "Slow"}
+    with console.ledger() as ledger:
+        ledger.append(INSTALLATION, RELEASE_ENDED, told, actor="task", key="board/ended")
+        ledger.append(INSTALLATION, VERSION_MARKED_BAD, {**mark, "verdict": "bad"}, actor="task", key="board/marked")
+
+
+def test_a_cell_says_what_runs_and_a_row_what_is_under_way(console: Console) -> None:
+    tell(console)
+    found = board(console)
+    (row,) = found["services"]
+    production = row["cells"][-1]
+    assert found["environments"] == ["test", "production"]
+    assert (production["version"], production["run_id"]) == ("1.0.0", "earlier")
+    assert [one["version"] for one in production["marked_bad"]] == ["0.9.0"]
+    (flight,) = [one for one in row["in_flight"] if one["run_id"] == RUN_ID]
+    assert (flight["state"], flight["stage"], flight["stage_title"]) == ("asks", "rollout", "Rollout plan and CAB")
+    assert {"in_flight", "waiting", "marked"} <= set(row["states"])
+    dags = {one["dag_id"] for one in row["in_flight"]}
+    assert dags == {RELEASE}, "the Dag rollback_bike_shop has a run, and is another team's"
+
+
+@pytest.mark.parametrize(
+    ("filters", "total"),
+    [
+        ({"name": "BIKE"}, 1),
+        ({"name": "repair"}, 0),
+        ({"business_unit": ["retail", "other"]}, 1),
+        ({"business_unit": "other"}, 0),
+        ({"tier": [1, 2]}, 1),
+        ({"tier": 1}, 0),
+        ({"owner": "the bike shop's development team"}, 1),
+        ({"owner": "=1+1"}, 0),
+        ({"state": "in_flight"}, 1),
+        ({"state": "uncertain"}, 0),
+        ({"offset": 1}, 1),
+    ],
+)
+def test_filters_leave_services_and_total_entries_counts_them(
+    console: Console, filters: dict[str, Any], total: int
+) -> None:
+    found = board(console, **filters)
+    assert found["total_entries"] == total
+    assert len(found["services"]) == (0 if "offset" in filters else total)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 101}, {"offset": -1}, {"state": "x" * 5000}, {"tier": 5}, {"name": "x" * 201}]
+)
+def test_a_request_that_is_not_valid_says_which_parameter_is_wrong(console: Console, wrong: dict[str, Any]) -> None:
+    problem = assert_problem(get(console, "rita", BOARD, **wrong), 422)
+    assert next(iter(wrong)) in problem["detail"]
+    assert len(problem["detail"]) < 1000
+
+
+def test_the_document_names_each_route_and_nothing_unknown_is_there(console: Console) -> None:
+    document = httpx.get(f"{console.base}/interlock/api/v1/openapi.json", timeout=60).raise_for_status().json()
+    assert "/board" in document["paths"]
+    assert_problem(get(console, "rita", "/interlock/api/v1/nothing"), 404)
+
+
+PAGE = (ROOT / "docs" / "api.md").read_text()
+EXAMPLES = re.findall(r"```http\nGET (\S+)\n```\n+```json\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize(("path", "answer"), EXAMPLES, ids=[path for path, _ in EXAMPLES])
+def test_the_examples_on_the_page_are_true(console: Console, path: str, answer: str) -> None:
+    tell(console)
+    assert_contains(get(console, "rita", path).json(), json.loads(answer))
+
+
+def assert_contains(found: Any, wanted: Any) -> None:
+    if isinstance(wanted, dict):
+        for name, value in wanted.items():
+            assert name in found
+            assert_contains(found[name], value)
+    elif isinstance(wanted, list) and isinstance(found, list):
+        assert len(found) == len(wanted)
+        for one, value in zip(found, wanted, strict=True):
+            assert_contains(one, value)
+    elif wanted != "…":
+        assert found == wanted
