@@ -24,6 +24,10 @@ FORM = {
 }
 
 
+SECONDS_BETWEEN_LOOKS = 3
+"""The files look at the same time: at one second, they keep the API server busy with questions.
+
+
 def dag_of(service: str, prefix: str = "release") -> str:
     """Return the id of a service's Dag."""
     return f"{prefix}_{service.replace('-', '_')}"
@@ -35,7 +39,7 @@ def until(what: str, look: Callable[[], Seen | None], *, within: float = 600.0) 
     while time.monotonic() < give_up:
         if seen := look():
             return seen
-        time.sleep(1)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
     raise AssertionError(f"waited {within:.0f} s for {what}")
 
 
@@ -76,7 +80,7 @@ class Colleague(Person):
         looks = count()
 
         def asked() -> list[Answer]:
-            if next(looks) % 10 == 0:  # this costs the API server as much as the look at the questions
+            if next(looks) % 4 == 0:  # this costs the API server as much as the look at the questions
                 release.refuse_to_be_over()
             return [one for one in self._asked(release, task) if about in one.subject]
 
