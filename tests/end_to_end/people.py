@@ -25,7 +25,7 @@ FORM = {
 
 
 SECONDS_BETWEEN_LOOKS = 3
-"""The files look at the same time: at one second, they keep the API server busy with questions.
+"""The files of end-to-end tests look at the same time: at one second, they kept the API server busy."""
 
 
 def dag_of(service: str, prefix: str = "release") -> str:
