@@ -24,7 +24,9 @@
     │   ├── AlreadyRecorded   what may happen once has happened; carries the entry
     │   ├── ClockError        the clock stands where an entry would be out of order
     │   └── LedgerBroken      an entry was changed, removed, moved or slipped in; carries the break
+    ├── DeliveryRefused       another system refused what it was told of a release
     └── TransientError        the outside world did not answer; trying again is right
+        └── SystemBusy        it says when to ask again; carries the time
 
 All but :class:`TransientError` and :class:`HostUnreachable` are final: asking again gives the same answer.
 """
@@ -34,6 +36,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from interlock.domain.ledger.chain import Break, Entry
 
 
@@ -157,3 +161,15 @@ class LedgerBroken(LedgerError):
 
 class TransientError(ReleaseError):
     """The outside world did not answer; trying again is right."""
+
+
+class SystemBusy(TransientError):
+    """Another system answers that it has no capacity now; ``until`` is when to ask again."""
+
+    def __init__(self, what: str, *, until: datetime, rule: str = "", who: str = "", next_step: str = "") -> None:
+        super().__init__(what, rule=rule, who=who, next_step=next_step)
+        self.until = until
+
+
+class DeliveryRefused(ReleaseError):
+    """Another system refused what it was told of a release."""

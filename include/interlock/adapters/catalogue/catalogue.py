@@ -35,6 +35,7 @@ from interlock.locations import CATALOGUE, INSTALLED
 
 from .names import Known, listed, other_name, unknown_name
 from .problems import quoted
+from .systems import faults_of_systems, unknown_systems_of, unknown_systems_of_service
 from .trains import faults_of_trains
 from .yaml_files import YamlFile, names_in, read_yaml, refuse_other_ending
 
@@ -146,7 +147,7 @@ def what_is_wrong(folder: Path) -> list[str]:
     known = _known_names(folder)
     others = _wrong(grants, BreakGlassBook) if grants.exists() else ()
     of_plans = (*faults_of(folder, known), *faults_of_trains(folder, known), *faults_of_case_files(folder))
-    return [*_wrong_in_releases(folder), *others, *of_plans]
+    return [*_wrong_in_releases(folder), *others, *faults_of_systems(folder), *of_plans]
 
 
 def _known_names(folder: Path) -> Known:
@@ -206,7 +207,13 @@ def _load_rules(folder: Path) -> tuple[Policy, BoardBook]:
     of_boards = faults_of_policy(policy, board, services=services)
     _refuse(
         policy_file,
-        [*of_boards, *_unusable_keys(policy), *_loosening_units(policy), *_unknown_recipients(policy, board)],
+        [
+            *of_boards,
+            *_unusable_keys(policy),
+            *_loosening_units(policy),
+            *_unknown_recipients(policy, board),
+            *unknown_systems_of(policy, folder),
+        ],
     )
     of_book = faults_of_book(board, units=policy.business_units.keys(), services=services)
     _refuse(board_file, [*_missing_management(policy, board), *of_book])
@@ -281,6 +288,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unknown_unit(service, policy),
             *_unknown_people(service, board),
             *_missing_case_files(service, path.parent.parent),
+            *unknown_systems_of_service(service, path.parent.parent),
             *_loosening_service(service, policy),
             *faults_of_level(
                 service.policy, board, ("policy",), units=policy.business_units.keys(), services=[service.name]

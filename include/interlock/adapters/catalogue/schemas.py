@@ -14,6 +14,7 @@ from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.calendar_file import CalendarFile
 from interlock.domain.catalogue.cases_file import CaseFile
 from interlock.domain.catalogue.train_file import Train
+from interlock.domain.outbox.systems_file import SystemsFile
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "policy": Policy,
@@ -23,6 +24,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "calendar": CalendarFile,
     "train": Train,
     "cases": CaseFile,
+    "systems": SystemsFile,
 }
 
 

@@ -299,6 +299,19 @@ class Ledger:
             return tuple(find_weaknesses(connection, str(connection.scalar(text("SELECT session_user")))))
 
     @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction for the tables beside the chains."""
+        with explain_errors(), self._engine.begin() as connection:
+            connection.execute(select(func.set_config("lock_timeout", DATABASE_TIMEOUT, True)))
+            yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Say whether this process is the only one that does what has a name, on all machines, and stay it."""
+        with explain_errors(), self._engine.connect() as connection, connection.begin():
+            yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 2)))))
+
+    @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """Open a snapshot of the database: what is written meanwhile is not there."""
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

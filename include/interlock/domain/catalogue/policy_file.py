@@ -95,6 +95,10 @@ QualitySuite = Literal[
 """What quality review judges, a suite of expectations each."""
 
 
+RecordMode = Literal["mirror", "authority"]
+"""What the record of a change in another system is: it follows what is decided here, or its approval counts, too."""
+
+
 class Demanded(Model):
     """What is demanded of a service beside the thresholds."""
 
@@ -147,6 +151,12 @@ class Flow(Model):
     without_soak: Annotated[tuple[VersionStep, ...], AfterValidator(each_once)] = Field(
         (), exclude_if=not_, description="Version steps of which the releases do not soak, such as patch; default: none"
     )
+    records: dict[Identifier, RecordMode] = Field(
+        {},
+        exclude_if=not_,
+        description="Systems of systems.yaml that have a record of each release: mirror follows Interlock, and the "
+        "approval of the change in an authority is required, too",
+    )
 
 
 class FlowTightening(Model):
@@ -173,6 +183,9 @@ class FlowTightening(Model):
     )
     without_soak: Annotated[tuple[VersionStep, ...], AfterValidator(each_once)] | None = Field(
         None, description="A subset of the version steps of the level above; empty: none"
+    )
+    records: dict[Identifier, RecordMode] | None = Field(
+        None, description="Further systems; of two modes of one system, authority applies"
     )
 
 

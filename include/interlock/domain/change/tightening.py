@@ -192,6 +192,14 @@ _STOP_MORE = _Way(
     },
 )
 
+_RECORD_MORE = _Way(
+    lambda value, above: True,
+    "anything",
+    lambda value, above: {
+        name: min(level[name] for level in (value, above) if name in level) for name in sorted({*above, *value})
+    },
+)  # of authority and mirror, the former comes first
+
 _FLOW_WAYS = {
     "plan_approval_for_major": _SWITCH_ON,
     "plan_approval_from_risk": _LOWER,
@@ -205,6 +213,7 @@ _FLOW_WAYS = {
     "overtakes": _SHRINK,
     "environments": _ADD,
     "without_soak": _SHRINK,
+    "records": _RECORD_MORE,
 }
 _UNLESS_EMPTY = ("environments", "without_soak")
 """Values of a flow that make the path of a release shorter: without one, no level has anything to tighten."""

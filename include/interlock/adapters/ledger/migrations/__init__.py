@@ -33,6 +33,8 @@ GRANT USAGE ON SCHEMA ledger TO {writer}, {witness};
 GRANT SELECT ON ledger.entries, ledger.heads TO {writer}, {witness};
 GRANT INSERT (chain, sequence, at, actor, kind, key, payload, previous, hash) ON ledger.entries TO {writer}, {witness};
 GRANT INSERT (chain, sequence, hash, key_id, envelope) ON ledger.heads TO {writer};
+GRANT SELECT, INSERT, UPDATE ON ledger.deliveries, ledger.delivery_systems TO {writer};
+GRANT SELECT ON ledger.deliveries, ledger.delivery_systems TO {witness};
 """
 # Not a migration: which role is the witness is the installation's to say, each time.
 _WITNESSED = """

@@ -1,0 +1,164 @@
+"""A round of deliveries to one system: what is new in the ledger, and everything that is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import TypeVar
+
+from interlock.adapters.ledger.deliveries import Outbox
+from interlock.adapters.ledger.ledger import Ledger
+from interlock.domain.calendars.stops import STOPS
+from interlock.domain.canonical import Model
+from interlock.domain.errors import LedgerBroken, ReleaseError, SystemBusy, TransientError
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.kinds import PLAN_MADE, POLICY_RESOLVED
+from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, Remote
+from interlock.domain.outbox.facts import Statement, records_of, statements
+
+from .delivering import deliver
+from .system import System
+
+T = TypeVar("T")
+BATCH = 200
+"""Deliveries that are read at a time."""
+
+Scopes = Callable[[str], tuple[str, ...]]
+"""What an emergency stop names to concern a service: itself, and its business unit."""
+
+
+class Round(Model):
+    """What became of a round."""
+
+    told: int = 0
+    failing: int = 0
+    refused: tuple[Delivery, ...] = ()
+
+
+class _Superseded(ReleaseError):
+    """Another process has the delivery now."""
+
+
+def deliver_due(
+    name: str,
+    system: System,
+    ledger: Ledger,
+    scopes: Scopes,
+    *,
+    parallel: int = 4,
+    until: datetime | None = None,
+    settles_after: timedelta = SETTLES_AFTER,
+) -> Round:
+    """Tell a system everything that is due, in order for each release; return what became of it.
+
+    Another process that does the same at this time is not disturbed: then nothing is done here.
+
+    :param name: of the system, in systems.yaml.
+    :param parallel: releases that are told at once.
+    :param until: when to stop with what is left for the next round; None: when nothing is due.
+    """
+    outbox, found = Outbox(ledger), Round()
+    with ledger.alone(f"delivery/{name}") as is_alone:
+        if not is_alone:
+            return found
+        outbox.discover(name, lambda chain: _is_told(ledger, chain, name))
+        with ThreadPoolExecutor(parallel) as pool:
+            while due := outbox.due(name, BATCH):
+                stop = Event()
+
+                def tell(one: tuple[int, Delivery], stop: Event = stop) -> Delivery | None:
+                    return (
+                        None if stop.is_set() else _tell(name, system, ledger, outbox, scopes, one, settles_after, stop)
+                    )
+
+                for delivery in filter(None, pool.map(tell, due)):
+                    found = _counted(found, delivery)
+                if until is not None and datetime.now(UTC) >= until:
+                    break
+    return found
+
+
+def _counted(found: Round, delivery: Delivery) -> Round:
+    if delivery.refused:
+        return found.model_copy(update={"refused": (*found.refused, delivery)})
+    if delivery.error:
+        return found.model_copy(update={"failing": found.failing + 1})
+    return found.model_copy(update={"told": found.told + (delivery.state == "told")})
+
+
+def _tell(
+    name: str,
+    system: System,
+    ledger: Ledger,
+    outbox: Outbox,
+    scopes: Scopes,
+    due: tuple[int, Delivery],
+    settles_after: timedelta,
+    stop: Event,
+) -> Delivery | None:
+    version, delivery = due
+
+    def keep(changed: Delivery) -> None:
+        nonlocal version
+        new = outbox.keep(version, changed)
+        if new is None:
+            raise _Superseded(f"Another process delivers {changed.chain} to {name} now.")
+        version = new
+
+    try:
+        try:
+            told = told_of(ledger, delivery.chain, scopes)
+        except LedgerBroken as error:  # people see it; nothing is told of a chain that does not hold
+            failed = delivery.failed(error, datetime.now(UTC))
+            keep(failed)
+            return failed
+        result = deliver(delivery, told, _Watched(system, name, outbox, stop), keep, settles_after=settles_after)
+    except _Superseded:
+        return None
+    return result
+
+
+def told_of(ledger: Ledger, chain: str, scopes: Scopes) -> tuple[Statement, ...]:
+    """Return everything that is said of a release by the ledger now."""
+    entries = ledger.entries(chain)
+    service = next((str(one.payload["service"]) for one in entries if one.kind == PLAN_MADE), "")
+    stops: tuple[Entry, ...] = ledger.entries(INSTALLATION, kind=STOPS)
+    return statements(entries, ledger.heads(chain), stops, scopes(service) if service else ())
+
+
+def _is_told(ledger: Ledger, chain: str, system: str) -> bool:
+    return system in records_of(ledger.entries(chain, kind=POLICY_RESOLVED))
+
+
+class _Watched:
+    """A system that is left alone once it says that it is busy, or does not answer at all."""
+
+    def __init__(self, system: System, name: str, outbox: Outbox, stop: Event) -> None:
+        self._system, self._name, self._outbox, self._stop = system, name, outbox, stop
+
+    def find(self, correlation: str) -> Sequence[Remote]:
+        return self._watched(lambda: self._system.find(correlation))
+
+    def create(self, correlation: str, statement: Statement) -> Remote:
+        return self._watched(lambda: self._system.create(correlation, statement))
+
+    def change(self, remote: Remote, statement: Statement) -> Remote:
+        return self._watched(lambda: self._system.change(remote, statement))
+
+    def withdraw(self, duplicate: Remote, original: Remote) -> None:
+        self._watched(lambda: self._system.withdraw(duplicate, original))
+
+    def _watched(self, call: Callable[[], T]) -> T:
+        try:
+            result = call()
+        except SystemBusy as error:
+            self._outbox.pause(self._name, str(error), error.until)
+            self._stop.set()
+            raise
+        except TransientError as error:
+            self._outbox.pause(self._name, str(error))
+            raise
+        self._outbox.answered(self._name)
+        return result

@@ -1,0 +1,334 @@
+"""What is said of a release to other systems: a statement for each fact of its chain, in their order.
+
+A statement has everything that is known by then, and not only what is new: a record that is made late, or again, is
+whole. A fact whose chain is not signed yet is not told: what others read must be provable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from operator import not_
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from interlock.domain.calendars.stops import EVERYTHING
+from interlock.domain.canonical import Later, Model, Sha256, canonical_bytes
+from interlock.domain.catalogue import PRODUCTION, ChangeType, Identifier
+from interlock.domain.catalogue.policy_file import RecordMode
+from interlock.domain.ledger import kinds
+from interlock.domain.ledger.chain import Entry, SignedHead
+from interlock.domain.permits.permit import BEGINS, utc_text
+
+from .delivery import Cursor
+
+Event = Literal["planned", "frozen", "decided", "begun", "wave", "verified", "backed_out", "closed", "finding", "stop"]
+"""What a statement is about."""
+Phase = Literal["planned", "assessed", "scheduled", "implementing", "review", "closed", "cancelled"]
+"""Where the change is; each system's file says which of its states that is. Nothing goes back to an earlier phase."""
+PHASES: tuple[Phase, ...] = ("planned", "assessed", "scheduled", "implementing", "review", "closed", "cancelled")
+MAX_TEXT = 4000
+
+
+class Document(Model):
+    """A file for the record: the bytes that were digested, and so can be compared."""
+
+    name: str
+    media_type: str = "application/json"
+    content: bytes
+
+
+class Part(Model):
+    """A wave of the rollout, as a task of the record."""
+
+    name: str = Field(description="Unique in the release: wave-1")
+    title: str
+    text: str = ""
+    done: bool = False
+    failed: bool = False
+
+
+class Change(Model):
+    """A release as other systems see it: a change."""
+
+    chain: str
+    service: str
+    version: str
+    change_type: ChangeType
+    template: Later[str] = Field(None, description="Of a standard change: the template of the policy")
+    environment: str
+    title: str
+    summary: str
+    description: str
+    requested_by: str
+    tickets: tuple[str, ...]
+    commit: str
+    risk: int
+    phase: Phase = "planned"
+    plan: Later[Sha256] = Field(None, description="Digest of the frozen rollout plan")
+    back_out: str = Field("", exclude_if=not_, description="What the release goes back to, in words")
+    planned_start: AwareDatetime
+    began: Later[AwareDatetime] = None
+    ended: Later[AwareDatetime] = None
+    outcome: Later[str] = Field(None, description="How the release ended: one of domain/records.ReleaseOutcome")
+    reason: str = Field("", exclude_if=not_, description="Of the outcome")
+    waves: tuple[Part, ...] = ()
+
+
+class Statement(Model):
+    """A fact, and everything that is known of the release by then."""
+
+    told: Cursor
+    at: AwareDatetime
+    event: Event
+    text: str = Field(max_length=MAX_TEXT, description="The fact, for people, with the entry that proves it")
+    change: Change
+    documents: tuple[Document, ...] = ()
+
+
+def records_of(entries: Sequence[Entry]) -> Mapping[Identifier, RecordMode]:
+    """Return which systems have a record of a release, by the policy that it is bound to; the last resolution counts.
+
+    A rehearsal changes nothing that others know of, so no system has one.
+    """
+    found: Mapping[Identifier, RecordMode] = {}
+    for entry in entries:
+        if entry.kind == kinds.POLICY_RESOLVED:
+            flow = entry.payload.get("flow")
+            found = flow.get("records") or {} if isinstance(flow, Mapping) else {}
+        if entry.kind == kinds.PLAN_MADE and entry.payload.get("rehearsal"):
+            return {}
+    return found
+
+
+def statements(
+    entries: Sequence[Entry], heads: Sequence[SignedHead], stops: Sequence[Entry] = (), scopes: Collection[str] = ()
+) -> tuple[Statement, ...]:
+    """Return what is said of a release, in order; nothing before it was planned for production.
+
+    :param entries: its chain, verified.
+    :param heads: the signed heads of the chain.
+    :param stops: emergency stops and their ends, from the installation's chain.
+    :param scopes: what a stop names to concern the release: its service and business unit.
+    """
+    return tuple(_told(entries, max((head.sequence for head in heads), default=0), stops, {EVERYTHING, *scopes}))
+
+
+def _told(
+    entries: Sequence[Entry], signed: int, stops: Sequence[Entry], scopes: Collection[str]
+) -> Iterator[Statement]:
+    change: Change | None = None
+    told = Cursor()
+    for entry in _merged(entries, stops, scopes):
+        if entry.kind in _SIGNED and entry.sequence > signed:
+            return  # what comes later is told later, too
+        own = entry.chain == entries[0].chain
+        told = Cursor(entry.sequence, told.stop) if own else Cursor(told.entry, entry.sequence)
+        if entry.kind == kinds.PLAN_MADE:
+            if entry.payload["rehearsal"] or entry.payload["target"] != PRODUCTION:
+                return
+            change = _planned(entry)
+        if change is None or (about := _ABOUT.get(entry.kind)) is None or (said := about(change, entry)) is None:
+            continue
+        event, text, change, documents = said
+        proof = f"[Interlock, entry {entry.sequence} of {entry.chain}, sha256 {entry.hash[:16]}, {utc_text(entry.at)}]"
+        text = f"{text[: MAX_TEXT - len(proof) - 1]}\n{proof}"
+        yield Statement(told=told, at=entry.at, event=event, text=text, change=change, documents=documents)
+
+
+def _merged(entries: Sequence[Entry], stops: Sequence[Entry], scopes: Collection[str]) -> Sequence[Entry]:
+    """Return the entries of a release with the stops that were declared while it was under way, by time."""
+    if not entries:
+        return ()
+    declared = {str(one.payload.get("id")): one.payload.get("scope") for one in stops if "scope" in one.payload}
+    end = next((one.at for one in entries if one.kind == kinds.RELEASE_CLOSED), None)
+    concerned = [
+        one
+        for one in stops
+        if declared.get(str(one.payload.get("id"))) in scopes
+        and entries[0].at <= one.at
+        and (end is None or one.at < end)
+    ]
+    # The order of a chain is that of its sequence; times may be equal.
+    merged: list[Entry] = []
+    for entry in entries:
+        while concerned and concerned[0].at < entry.at:
+            merged.append(concerned.pop(0))
+        merged.append(entry)
+    return (*merged, *concerned)
+
+
+_Said = tuple[Event, str, Change, tuple[Document, ...]]
+
+
+def _planned(entry: Entry) -> Change:
+    plan = entry.payload
+    commits = [str(one["subject"]) for one in plan["commits"]]
+    lines = (
+        f"{plan['summary']}",
+        "",
+        f"Version {plan['version']} (commit {plan['commit']['sha']}); in production: {plan['previous_version']}.",
+        f"Requested by {plan['requested_by']}. Risk {plan['risk']['score']} of 100.",
+        *([f"Tickets: {', '.join(plan['tickets'])}"] if plan["tickets"] else []),
+        *([f"{plan['commit_count']} commits:", *(f"- {one}" for one in commits[:20])] if commits else []),
+    )
+    return Change(
+        chain=entry.chain,
+        service=plan["service"],
+        version=plan["version"],
+        change_type=plan["change_type"],
+        template=plan["template"],
+        environment=plan["target"],
+        title=f"Release {plan['service']} {plan['version']} to {plan['target']}",
+        summary=plan["summary"],
+        description="\n".join(lines)[:MAX_TEXT],
+        requested_by=plan["requested_by"],
+        tickets=tuple(plan["tickets"]),
+        commit=plan["commit"]["sha"],
+        risk=plan["risk"]["score"],
+        planned_start=max(datetime.fromisoformat(plan["not_before"]), entry.at) if plan["not_before"] else entry.at,
+    )
+
+
+def _of_plan(change: Change, entry: Entry) -> _Said:
+    return "planned", f"Planned: {change.title}, a {change.change_type} change.", change, ()
+
+
+def _of_frozen(change: Change, entry: Entry) -> _Said:
+    digest = str(entry.payload["digest"])
+    plan = {name: value for name, value in entry.payload.items() if name != "digest"}
+    waves = tuple(
+        Part(name=f"wave-{number}", title=f"Wave {number} of {len(plan['waves'])}", text=_listed(wave))
+        for number, wave in enumerate(plan["waves"], 1)
+    )
+    start = datetime.fromisoformat(plan["not_before"]) if plan["not_before"] else entry.at
+    versions = sorted({str(one) for one in plan["back_out"]["versions"].values()})
+    change = _at(change, "assessed").model_copy(
+        update={
+            "plan": digest,
+            "waves": waves,
+            "planned_start": max(start, entry.at),
+            "back_out": f"Every changed host goes back to the version that it ran before: {', '.join(versions)}.",
+        }
+    )
+    hosts = sum(len(wave) for wave in plan["waves"])
+    decide = f" Votes count until {utc_text(datetime.fromisoformat(plan['decide_by']))}." if plan["decide_by"] else ""
+    text = f"Rollout plan frozen: {hosts} hosts in {len(waves)} waves. SHA-256 of the plan: {digest}.{decide}"
+    return "frozen", text, change, (Document(name=f"rollout-plan-{digest[:12]}.json", content=canonical_bytes(plan)),)
+
+
+def _listed(hosts: Sequence[Mapping[str, Any]]) -> str:
+    names = [str(one["name"]) for one in hosts]
+    more = f" and {len(names) - 50} more" if len(names) > 50 else ""
+    return f"Hosts: {', '.join(names[:50])}{more}."
+
+
+_SUBJECTS = {
+    kinds.PLAN_DECIDED: "Senior management on the release plan",
+    kinds.ACCEPTANCE_DECIDED: "Functional acceptance",
+    kinds.BOARD_DECIDED: "Board on the frozen rollout plan",
+}
+
+
+def _of_decision(change: Change, entry: Entry) -> _Said | None:
+    decision = entry.payload
+    on_rollout = entry.kind == kinds.BOARD_DECIDED
+    if not (decision["required"] or on_rollout):
+        return None
+    votes = [f"{vote['user']}: {vote['choice']}" for vote in decision["votes"] if vote.get("user")]
+    result = "approved" if decision["approved"] else "not approved"
+    if not decision["required"]:
+        result = "approved: the policy requires no vote"
+    text = f"{_SUBJECTS[entry.kind]}: {result}. {decision['reason']} Decided on SHA-256 {decision['digest']}."
+    if votes:
+        text += f" Votes: {'; '.join(votes)}."
+    if not on_rollout:
+        return "decided", text, change, ()
+    name = f"board-decision-{str(decision['digest'])[:12]}.json"
+    document = Document(name=name, content=canonical_bytes(entry))
+    return "decided", text, _at(change, "scheduled") if decision["approved"] else change, (document,)
+
+
+def _of_permit(change: Change, entry: Entry) -> _Said | None:
+    permit = entry.payload["permit"]
+    if permit["purpose"] not in BEGINS or change.began is not None:
+        return None
+    change = _at(change, "implementing").model_copy(update={"began": entry.at})
+    return "begun", f"Implementation began, with the permit {permit['id']}.", change, ()
+
+
+def _of_wave(change: Change, entry: Entry) -> _Said:
+    report = entry.payload
+    results = report["results"]
+    failed = [
+        f"{one['host']}: {one['error'] or one['outcome']}" for one in results if one["after"] != report["release"]
+    ]
+    text = f"{len(results) - len(failed)} of {len(results)} hosts run {report['release']}."
+    if failed:
+        text += f" Not: {'; '.join(failed[:20])}."
+    name = f"wave-{report['number']}"
+    waves = tuple(
+        one.model_copy(update={"text": f"{one.text} {text}", "done": True, "failed": bool(failed)})
+        if one.name == name
+        else one
+        for one in change.waves
+    )
+    return "wave", f"Wave {report['number']}: {text}", change.model_copy(update={"waves": waves}), ()
+
+
+def _of_verification(change: Change, entry: Entry) -> _Said:
+    result = "production behaves as before" if entry.payload["success"] else "production does not behave as before"
+    return "verified", f"Verified: {result}.", _at(change, "review"), ()
+
+
+def _of_back_out(change: Change, entry: Entry) -> _Said:
+    report = entry.payload
+    verified = "every host answers with its earlier version" if report["verified"] else "NOT every host could be proven"
+    return "backed_out", f"Backed out: {verified}. Reason: {report['because']}", _at(change, "review"), ()
+
+
+def _of_end(change: Change, entry: Entry) -> _Said:
+    outcome = entry.payload
+    phase: Phase = "closed" if change.began is not None else "cancelled"
+    if PHASES.index(change.phase) < PHASES.index("closed"):
+        change = change.model_copy(update={"phase": phase, "ended": entry.at})
+    change = change.model_copy(update={"outcome": outcome["outcome"], "reason": outcome["reason"]})
+    text = f"The release ended: {outcome['outcome'].replace('_', ' ')}. Stage: {outcome['stage']}. {outcome['reason']}"
+    return "closed", text, change, ()
+
+
+def _of_finding(change: Change, entry: Entry) -> _Said:
+    return "finding", f"Finding: {entry.payload.get('what')} The release gets no permit.", change, ()
+
+
+def _of_stop(change: Change, entry: Entry) -> _Said:
+    stop = entry.payload
+    if entry.kind == kinds.EMERGENCY_STOP_LIFTED:
+        return "stop", f"Emergency stop {stop['id']} lifted by {entry.actor}.", change, ()
+    text = f"Emergency stop of {stop['scope']} by {stop['by']}, until {stop['until']}: {stop['reason']}"
+    return "stop", text, change, ()
+
+
+def _at(change: Change, phase: Phase) -> Change:
+    """Return the change in a phase, unless it is further already."""
+    if PHASES.index(phase) <= PHASES.index(change.phase):
+        return change
+    return change.model_copy(update={"phase": phase})
+
+
+_ABOUT: Mapping[str, Callable[[Change, Entry], _Said | None]] = {
+    kinds.PLAN_MADE: _of_plan,
+    kinds.ROLLOUT_FROZEN: _of_frozen,
+    **dict.fromkeys(_SUBJECTS, _of_decision),
+    kinds.PERMIT_ISSUED: _of_permit,
+    kinds.WAVE_DEPLOYED: _of_wave,
+    kinds.VERIFICATION_JUDGED: _of_verification,
+    kinds.BACK_OUT_DONE: _of_back_out,
+    kinds.RELEASE_CLOSED: _of_end,
+    kinds.FINDING: _of_finding,
+    kinds.EMERGENCY_STOP_DECLARED: _of_stop,
+    kinds.EMERGENCY_STOP_LIFTED: _of_stop,
+}
+_SIGNED = frozenset({kinds.ROLLOUT_FROZEN, kinds.BOARD_DECIDED, kinds.RELEASE_CLOSED})
+"""Facts that are told when the head of their chain is signed."""

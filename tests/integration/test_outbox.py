@@ -1,0 +1,197 @@
+"""The outbox in PostgreSQL: what is due, who has it, pauses and retries; and rounds of deliveries by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+
+from interlock.adapters.ledger.deliveries import MAX_FAILURES, Outbox
+from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.outbox.runs import deliver_due, told_of
+from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.domain.errors import DeliveryRefused, SystemBusy, TransientError
+from interlock.domain.ledger.kinds import FINDING
+from interlock.domain.outbox.delivery import Cursor, Delivery, Remote
+from interlock.domain.outbox.facts import Statement
+from interlock.estate.settings import Settings
+from tests.factories.told_releases import chain_of, steps
+from tests.integration.ledger_server import ledger_connection
+from tests.unit.adapters.test_delivering import EVENTS
+
+
+@pytest.fixture(scope="module")
+def ledger(server: Settings) -> Iterator[Ledger]:
+    with open_ledger(ledger_connection(server)) as opened:
+        yield opened
+
+
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def snow() -> str:
+    """Return a system of this test alone."""
+    return f"snow{next(NUMBERS)}"
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    key = tmp_path_factory.mktemp("key") / "signing.pem"
+    generate_key(key)
+    return load_signer(key.as_uri())
+
+
+class Records:
+    """A system in memory with the records of many releases; ``refuses`` and ``fails`` say what it does to changes."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Remote] = {}
+        self.events: dict[str, list[str]] = {}
+        self.error: Exception | None = None
+        self.calls = 0
+
+    def find(self, correlation: str) -> Sequence[Remote]:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return [self.records[correlation]] if correlation in self.records else []
+
+    def create(self, correlation: str, statement: Statement) -> Remote:
+        made = Remote(reference=correlation, number=f"CHG{len(self.records) + 1}")
+        return self.records.setdefault(correlation, made)
+
+    def change(self, remote: Remote, statement: Statement) -> Remote:
+        self.events.setdefault(remote.reference, []).append(statement.event)
+        self.records[remote.reference] = remote.model_copy(update={"told": statement.told})
+        return self.records[remote.reference]
+
+    def withdraw(self, duplicate: Remote, original: Remote) -> None:
+        raise AssertionError("there are no duplicates")
+
+
+def released(ledger: Ledger, signer: Signer, system: str, end: str = "deployed") -> str:
+    chain = chain_of(next(NUMBERS))
+    for place, (kind, payload) in enumerate(steps(end, records={system: "mirror"})):
+        ledger.append(chain, kind, payload, actor="rita", key=f"{kind}/{place}")
+    ledger.sign_head(chain, signer)
+    return chain
+
+
+def nothing_else(service: str) -> tuple[str, ...]:
+    return (service,)
+
+
+def test_releases_are_told_to_the_systems_that_their_policy_names(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chains = [released(ledger, signer, snow) for _ in range(3)]
+    released(ledger, signer, "jira")
+    system = Records()
+    done = deliver_due(snow, system, ledger, nothing_else)
+    assert (done.told, done.failing, done.refused) == (3, 0, ())
+    assert [*system.events.values()] == [EVENTS] * 3
+    rows = [one for one in Outbox(ledger).all() if one.system == snow]
+    assert [one.chain for one in rows] == chains
+    assert {one.state for one in rows} == {"told"}
+    assert {one.number for one in rows} == {"CHG1", "CHG2", "CHG3"}
+    assert deliver_due(snow, system, ledger, nothing_else).told == 0
+
+
+def test_what_comes_later_is_told_later_and_after_the_end_too(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chain = chain_of(next(NUMBERS))
+    system = Records()
+    for place, (kind, payload) in enumerate(steps(records={snow: "mirror"})):
+        ledger.append(chain, kind, payload, actor="rita", key=f"{kind}/{place}")
+        ledger.sign_head(chain, signer)
+        deliver_due(snow, system, ledger, nothing_else)
+    ledger.append(chain, FINDING, {"what": "A task was marked."}, actor="reconcile", key="finding/1")
+    deliver_due(snow, system, ledger, nothing_else)
+    assert [*system.events.values()] == [[*EVENTS, "finding"]]
+
+
+def test_the_outbox_has_work_only_when_something_is_new_or_due(ledger: Ledger, signer: Signer, snow: str) -> None:
+    outbox = Outbox(ledger)
+    assert outbox.has_work([snow])
+    deliver_due(snow, Records(), ledger, nothing_else)
+    assert not outbox.has_work([snow])
+    released(ledger, signer, snow)
+    assert outbox.has_work([snow])
+    deliver_due(snow, Records(), ledger, nothing_else)
+    assert not outbox.has_work([snow])
+    assert outbox.next_at([snow]) is not None  # the record is read again after the end
+
+
+def test_a_refusal_is_shown_and_a_retry_makes_it_due(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chain, other = released(ledger, signer, snow), released(ledger, signer, snow)
+    system, outbox = Records(), Outbox(ledger)
+    system.error = DeliveryRefused("assignment_group is mandatory")
+    done = deliver_due(snow, system, ledger, nothing_else)
+    assert [one.chain for one in done.refused] == [chain, other]
+    assert outbox.due(snow, 10) == ()
+    system.error = None
+    assert [one.chain for one in outbox.retry(snow, other)] == [other]
+    assert deliver_due(snow, system, ledger, nothing_else).told == 1
+    assert {one.chain: one.state for one in outbox.all() if one.system == snow} == {chain: "refused", other: "told"}
+    outbox.retry(snow)
+    assert deliver_due(snow, system, ledger, nothing_else).told == 1
+
+
+def test_a_busy_system_is_left_alone_until_the_time_that_it_names(ledger: Ledger, signer: Signer, snow: str) -> None:
+    for _ in range(20):
+        released(ledger, signer, snow, "failed")
+    system = Records()
+    until = datetime.now(UTC) + timedelta(hours=1)
+    system.error = SystemBusy("429", until=until)
+    deliver_due(snow, system, ledger, nothing_else, parallel=2)
+    assert system.calls <= 2
+    assert Outbox(ledger).due(snow, 10) == ()
+    assert Outbox(ledger).next_at([snow]) == until
+
+
+def test_a_system_that_does_not_answer_is_asked_less(ledger: Ledger, signer: Signer, snow: str) -> None:
+    for _ in range(20):
+        released(ledger, signer, snow, "failed")
+    system, outbox = Records(), Outbox(ledger)
+    system.error = TransientError("no answer")
+    deliver_due(snow, system, ledger, nothing_else, parallel=1)
+    assert outbox.due(snow, 30) == ()
+    assert MAX_FAILURES < system.calls <= 20
+    outbox.retry(snow)
+    assert outbox.due(snow, 30) != ()
+
+
+def test_one_process_at_a_time_delivers_to_a_system(ledger: Ledger, signer: Signer, snow: str) -> None:
+    released(ledger, signer, snow)
+    with ledger.alone(f"delivery/{snow}") as first:
+        assert first
+        assert deliver_due(snow, Records(), ledger, nothing_else).told == 0
+
+
+def test_a_process_that_was_overtaken_changes_no_row(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chain = released(ledger, signer, snow)
+    outbox = Outbox(ledger)
+    outbox.discover(snow, lambda found: found == chain)
+    ((version, delivery),) = outbox.due(snow, 10)
+    told = delivery.found(Remote(reference="a", number="CHG1", told=Cursor(3, 0)))
+    assert outbox.keep(version, told) == version + 1
+    assert outbox.keep(version, delivery) is None
+    (kept,) = outbox.all(chain=chain)
+    assert (kept.number, kept.told) == ("CHG1", Cursor(3, 0))
+    assert isinstance(kept, Delivery)
+
+
+def test_an_intent_is_kept_as_it_was(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chain = released(ledger, signer, snow)
+    outbox = Outbox(ledger)
+    outbox.discover(snow, lambda found: found == chain)
+    ((version, delivery),) = outbox.due(snow, 10)
+    asked = delivery.intends("create", Cursor(2, 1), datetime(2026, 3, 2, 12, tzinfo=UTC))
+    outbox.keep(version, asked)
+    ((_, kept),) = outbox.due(snow, 10)
+    assert kept == asked
+
+
+def test_what_is_said_of_a_release_is_read_from_the_ledger(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chain = released(ledger, signer, snow, "rejected")
+    assert [one.event for one in told_of(ledger, chain, nothing_else)] == ["planned", "frozen", "decided", "closed"]
