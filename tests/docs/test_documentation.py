@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.catalogue.catalogue import load_catalogue, what_is_wrong
 from interlock.console.auth.roles import ROLES
 from interlock.domain.catalogue import Environment
+from interlock.domain.hosts.appspec import parse_appspec
 from interlock.domain.outcome.outcome import STAGES
 from interlock.domain.records import Outcome
 from interlock.estate.settings import VARIABLES, Settings
@@ -190,3 +192,24 @@ def test_the_way_in_leads_to_every_page() -> None:
     }
     assert not [path for path in PAGES[1:] if path.resolve() not in linked]
     assert (ROOT / "docs" / "images" / "release.png").resolve() in linked
+
+
+def test_the_service_of_the_walk_through_is_one_that_the_catalogue_takes(tmp_path: Path) -> None:
+    spec, service, connections = (
+        text for text in re.findall(r"^```yaml\n(.*?)^```$", page("docs/walk-through.md"), re.MULTILINE | re.DOTALL)
+    )
+    assert [*parse_appspec(spec).hooks] == ["ApplicationStop", "ApplicationStart", "ValidateService"]
+    folder = Path(shutil.copytree(ROOT / "include" / "catalogue", tmp_path / "catalogue"))
+    (folder / "services" / "datasette.yaml").write_text(service, encoding="utf-8")
+    assert [fault.partition(". Rule")[0] for fault in what_is_wrong(folder)] == [
+        'services/datasette.yaml, line 14, build.registries.0: found "pypi"; allowed: a registry that '
+        "builds.registries of policy.yaml allows for it: none"
+    ]
+    policy = folder / "policy.yaml"
+    changed = policy.read_text(encoding="utf-8").replace("\n  registries: []", "\n  registries: [pypi]")
+    licences = "allowed_licences: [MPL-2.0, BSD, BSD License, Public Domain, "
+    policy.write_text(changed.replace("allowed_licences: [", licences, 1), encoding="utf-8")
+    assert what_is_wrong(folder) == []
+    named = {one["conn_id"] for one in yaml.safe_load(connections)}
+    found = load_catalogue(folder).services["datasette"]
+    assert named == {found.source.connection, *found.build.registries}

@@ -132,6 +132,9 @@ def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, st
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__FERNET_KEY": "JPWZC4pCMVzYtC4pwgMsYrVaBBLNa0yLsTdCNVpiKV0=",
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{home}/results",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": str(10**9),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.read_text()
@@ -466,6 +469,19 @@ def leave_records(story: Story, session: Any) -> None:
         XComModel.set(key, value, **where, serialize=False, session=session)
 
 
+def leave_stored_results(home: Path, session: Any) -> None:
+    """Leave a result that Airflow's XCom backend keeps in its folder, and one that somebody leads to another place."""
+    from airflow.models.xcom import XComModel
+
+    (home / "results").mkdir()
+    kept, secret = home / "results" / "kept.json", home / "secret.json"
+    kept.write_text('{"hosts": ["a", "b"]}')
+    secret.write_text('"it is secret"')
+    where = {"dag_id": RELEASE, "task_id": "rollout.freeze_plan", "run_id": RUN_ID}
+    for key, path in (("kept", kept), ("led_astray", secret)):
+        XComModel.set(key, f"file://{path}", **where, serialize=False, session=session)
+
+
 def leave_data_docs(store: Path) -> None:
     """Judge a table and leave its data docs where the quality stage would."""
     from interlock.adapters.artifacts.store import ArtifactStore, Folder
@@ -481,7 +497,7 @@ def leave_data_docs(store: Path) -> None:
     ArtifactStore(Folder(store)).put_tree(judgement.docs, docs_prefix(RELEASE, RUN_ID, "quality"))
 
 
-def fill() -> None:
+def fill(home: Path) -> None:
     from airflow.utils.session import create_session
 
     with create_session() as session:
@@ -489,6 +505,7 @@ def fill() -> None:
             make_run(dag_id, session)
         for story in (BACKED_OUT, WAITS, *PATH_STORIES):
             tell(story, session)
+        leave_stored_results(home, session)
 
 
 def ask_testers(testers: Sequence[str], number: int) -> None:
@@ -568,7 +585,7 @@ def main(home: Path, port: int, auth_manager: str) -> None:
         make_people(testing.get("testers", ()))
         leave_data_docs(home / "artifacts")
     make_dags(home / "dags", with_cases=bool(testing))
-    fill()
+    fill(home)
     if testing:
         ask_testers(testing["testers"], testing["cases"])
     connect_ledger(home / "ledger.json")

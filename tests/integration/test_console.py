@@ -245,6 +245,27 @@ def test_a_page_is_for_those_who_may_read_the_runs_of_the_dag(airflow: str, path
         assert answer.headers["content-type"].startswith("text/html")
 
 
+RESULT = f"/interlock/result?{QUERY}&task_id=rollout.freeze_plan&key="
+
+
+def test_a_result_is_for_those_who_may_read_the_results_of_the_run(airflow: str) -> None:
+    assert httpx.get(f"{airflow}{RESULT}return_value").status_code == 401
+    for user, sees in SEES.items():
+        answer = ask(airflow, user, "GET", f"{RESULT}return_value")
+        assert answer.status_code == (200 if "xcoms" in sees else 403), user
+    assert ask(airflow, "ben", "GET", f"{RESULT}return_value").json()["value"]["version"] == "1.1.0"
+    for other in (f"{RESULT}nothing", f"{RESULT}return_value&map_index=7"):
+        assert ask(airflow, "ben", "GET", other).json() == {"value": None}
+    assert ask(airflow, "ben", "GET", f"{RESULT}return_value&map_index=x").status_code == 422
+
+
+def test_a_result_that_is_kept_elsewhere_is_read_there_and_nothing_else_is(airflow: str) -> None:
+    assert ask(airflow, "ben", "GET", f"{RESULT}kept").json() == {"value": {"hosts": ["a", "b"]}}
+    (led_astray,) = ask(airflow, "ben", "GET", f"{RESULT}led_astray").json().values()
+    assert led_astray.startswith("file://")
+    assert led_astray.endswith("/secret.json"), "the file's words are not shown"
+
+
 def test_data_docs_are_shown_without_any_script_of_theirs(airflow: str) -> None:
     answer = ask(airflow, "ben", "GET", f"{DOCS}/index.html")
     policy = answer.headers["content-security-policy"]

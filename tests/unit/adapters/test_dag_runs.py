@@ -128,6 +128,19 @@ def test_a_run_that_somebody_marked_does_not_count(airflow: AirflowServer, place
     assert "its run was changed by hand: opal marked the run" in seen.reason
 
 
+def test_a_run_that_goes_on_over_its_time_is_left_alone_and_named(airflow: AirflowServer, place: DagRun) -> None:
+    pinned = place.pin()
+    place.begin(ID, pinned)
+    asked = len(airflow.asked)
+    assert place.stop(ID, NOW) == (
+        f"The run {RUN} of close_the_books goes on; people who may end runs of this Dag can end it"
+    )
+    assert len(airflow.asked) == asked
+    seen = place.look(ID, pinned, NOW)
+    assert seen is not None
+    assert not seen.ended
+
+
 @pytest.mark.parametrize(
     ("dag", "source", "why"),
     [

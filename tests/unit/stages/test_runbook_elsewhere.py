@@ -51,8 +51,9 @@ class Place:
         self.did.append("look")
         return self.seen.pop(0)
 
-    def stop(self, id: str, since: datetime) -> None:
+    def stop(self, id: str, since: datetime) -> str:
         self.did.append("stop")
+        return ""
 
 
 class Doing(Release):
@@ -190,6 +191,43 @@ def test_after_its_time_a_step_is_stopped_and_has_failed(running: RunningTask, m
     with pytest.raises(AirflowFailException, match="it had not ended after 1 hour"):
         release.does()
     assert place.did == ["begin", "look", "stop"]
+
+
+def test_a_dag_run_over_its_time_has_failed_for_good_and_its_reason_says_what_goes_on(
+    running: RunningTask, airflow_with_books: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Doing(monkeypatch, step("close", do=CLOSE, way_back=OPEN))
+    with pytest.raises(TaskDeferred):
+        release.does()
+    ((dag, run),) = airflow_with_books.runs
+    over = rf"it had not ended after 1 hour\. The run {run} of close_the_books goes on; people who may end runs"
+    with monkeypatch.context() as late:
+        late.setattr(elsewhere, "datetime", Later)
+        with pytest.raises(AirflowFailException, match=over):
+            release.does()
+    assert airflow_with_books.runs[dag, run]["state"] == "running", "nothing ended it"
+
+    airflow_with_books.runs[dag, run] |= {"state": "success", "dag_versions": [{"version_number": 1}]}
+    with pytest.raises(AirflowFailException, match=over):
+        release.does()
+    assert len(airflow_with_books.runs) == 1
+
+
+def test_the_way_back_of_a_dag_run_waits_for_it_until_its_time_is_over_and_no_longer(
+    running: RunningTask, airflow_with_books: AirflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = {"dag_run": {**OPEN["dag_run"], "within": "PT3H"}}
+    release = Doing(monkeypatch, step("close", do=CLOSE, way_back=slow))
+    with pytest.raises(TaskDeferred):
+        release.does()
+    with pytest.raises(AirflowRescheduleException):
+        release.does(back=True)
+    assert len(airflow_with_books.runs) == 1
+    monkeypatch.setattr(elsewhere, "datetime", Later)
+    with pytest.raises(TaskDeferred):
+        release.does(back=True)
+    assert sorted(dag for dag, _ in airflow_with_books.runs) == ["close_the_books", "open_the_books"]
+    assert [way for way, _ in release.permits] == ["forward", "back"]
 
 
 class Later(datetime):

@@ -53,5 +53,8 @@ class Elsewhere(Protocol):
         :param since: when its beginning was recorded. :raises TransientError: there is no answer.
         """
 
-    def stop(self, id: str, since: datetime) -> None:
-        """Stop it, if that can be done: its time is over."""
+    def stop(self, id: str, since: datetime) -> str:
+        """Stop it, if that can be done: its time is over.
+
+        :return: what goes on all the same, and who can end it; empty: nothing does.
+        """

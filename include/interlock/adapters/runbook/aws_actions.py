@@ -94,11 +94,12 @@ class Automation:
             return Seen(ended=True, said=said, reason=f"the Automation ended as {state}{f': {why}' if why else ''}")
         return Seen(ended=False, said=said)
 
-    def stop(self, id: str, since: datetime) -> None:
+    def stop(self, id: str, since: datetime) -> str:
         """Cancel it."""
         for one in self._executions(id):
             with _answered(f"stop the Automation {one['AutomationExecutionId']}"):
                 self._ssm.stop_automation_execution(AutomationExecutionId=one["AutomationExecutionId"], Type="Cancel")
+        return ""
 
     def _executions(self, id: str) -> list[dict[str, Any]]:
         with _answered("look up the Automations with the tag of the step"):
@@ -154,11 +155,12 @@ class RunCommand:
         why = "" if state == "Success" else f"the command ended as {found.get('StatusDetails') or state}"
         return Seen(ended=True, said=f"{said}. {self._output(found['CommandId'])}".rstrip(". "), reason=why)
 
-    def stop(self, id: str, since: datetime) -> None:
+    def stop(self, id: str, since: datetime) -> str:
         """Cancel it."""
         if (found := self._command(id, since)) is not None:
             with _answered(f"cancel the command {found['CommandId']}"):
                 self._ssm.cancel_command(CommandId=found["CommandId"])
+        return ""
 
     def _command(self, id: str, since: datetime) -> dict[str, Any] | None:
         after = [{"key": "InvokedAfter", "value": f"{since - _CLOCKS:%Y-%m-%dT%H:%M:%SZ}"}]
@@ -213,8 +215,9 @@ class Function:
     def look(self, id: str, pinned: Mapping[str, str], since: datetime) -> Seen | None:
         """Return nothing: Lambda does not tell what became of a call."""
 
-    def stop(self, id: str, since: datetime) -> None:
+    def stop(self, id: str, since: datetime) -> str:
         """Leave it alone: AWS ends it by its own time limit."""
+        return ""
 
 
 class Snapshot:
@@ -258,8 +261,9 @@ class Snapshot:
             return Seen(ended=True, said=said, reason="" if state == "available" else f"the snapshot is {state}")
         return Seen(ended=False, said=said)
 
-    def stop(self, id: str, since: datetime) -> None:
+    def stop(self, id: str, since: datetime) -> str:
         """Leave it alone: a snapshot changes nothing."""
+        return ""
 
 
 def _tag(id: str) -> str:

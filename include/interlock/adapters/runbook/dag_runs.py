@@ -89,8 +89,9 @@ class DagRun:
             wrong = wrong or next(self._of_ended(api, run, pinned), "")
         return Seen(ended=True, said=f"{dag}, run {run_id}: {run['state']}", reason=wrong)
 
-    def stop(self, id: str, since: datetime) -> None:
+    def stop(self, id: str, since: datetime) -> str:
         """Leave it alone: the account may start runs, and nothing else."""
+        return f"The run {run_of(id)} of {self._step.dag} goes on; people who may end runs of this Dag can end it"
 
     def _differences(self, run: Mapping[str, Any]) -> Iterator[str]:
         if run.get("triggering_user_name") != self._account:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from fastapi import HTTPException, Request, status
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
-from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue, load_rules, load_service
-from interlock.adapters.catalogue.trains import load_train
+from interlock.adapters.catalogue.catalogue import calendars_of
+from interlock.adapters.catalogue.kept import kept_rules, kept_service, kept_train
 from interlock.console.control.lookups import configured_store
 from interlock.console.control.rules import service_of
 from interlock.domain.calendars.entries import Entry, Occurrence
@@ -50,7 +50,7 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
     now = datetime.now(UTC)
     declared = ledger.entries(INSTALLATION, kind=STOPS)
     known = calendars_of(
-        folder, load_rules(folder)[0], CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store))
+        folder, kept_rules(folder)[0], CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store))
     )
     freezes = [one for one in known.occurrences(now.year) if one.entry.effect == "deny" and one.start <= now < one.end]
     if not dag_id:
@@ -90,8 +90,6 @@ def _in_words(one: Occurrence, closed: Collection[str] = (PRODUCTION,)) -> str:
 def _services_of(folder: Path, dag_id: str) -> list[Service]:
     if not dag_id.startswith(TRAINS):
         name = service_of(dag_id)
-        return [load_service(folder, name).services[name]]
-    catalogue = load_catalogue(folder)
-    name = dag_id.removeprefix(TRAINS).replace("_", "-")
-    train = load_train(folder, catalogue.policy, catalogue.board, name)
+        return [kept_service(folder, name).services[name]]
+    catalogue, train = kept_train(folder, dag_id.removeprefix(TRAINS).replace("_", "-"))
     return [catalogue.services[service] for service in train.services if service in catalogue.services]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.adapters.catalogue.kept import kept_rules
 from interlock.domain.errors import CatalogueError
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.outcome.progress import progress_of
@@ -27,6 +27,6 @@ def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
 def names_known() -> dict[str, str]:
     """Return the name of each person by user name; none, if the catalogue cannot be read."""
     try:
-        return load_rules(catalogue_folder())[1].names
+        return kept_rules(catalogue_folder())[1].names
     except CatalogueError:
         return {}

@@ -26,13 +26,24 @@ def sorted_path(environments: Mapping[str, Environment]) -> tuple[str, ...]:
     return tuple(name for name in TopologicalSorter(between).static_order() if name in between)
 
 
+def earlier_on_path(after: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+    """Return, for each environment, all those that a release passes before it comes there.
+
+    :param after: the environments that each environment comes directly after.
+    :raises CycleError: some come after each other.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for name in TopologicalSorter(after).static_order():
+        direct = after.get(name, ())
+        found[name] = frozenset(direct).union(*(found[one] for one in direct))
+    return found
+
+
 def later_on_path(environments: Mapping[str, Environment], name: str) -> tuple[str, ...]:
     """Return the environments before production that a release reaches only when it has passed this one."""
-    later: list[str] = []
-    for one in sorted_path(environments):
-        if name == FIRST or {name, *later} & {*environments[one].after}:
-            later.append(one)
-    return tuple(later)
+    path = sorted_path(environments)
+    earlier = earlier_on_path({one: environments[one].after for one in path})
+    return tuple(one for one in path if name == FIRST or name in earlier[one])
 
 
 def refuse_wrong_path(environments: Mapping[str, Environment], suites: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from interlock.domain.board.questions import ask_testers
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue import PRODUCTION
-from interlock.domain.catalogue.environment_path import FIRST
+from interlock.domain.catalogue.environment_path import FIRST, earlier_on_path
 from interlock.domain.catalogue.runbook_file import moment_in_words
 from interlock.domain.change.environments import REHEARSED, left_out
 from interlock.domain.ledger import kinds
@@ -367,23 +367,9 @@ def _outcome(decision: Decision) -> dict[str, object]:
 
 def _beside(step: PathStep, path: Sequence[PathStep]) -> tuple[str, ...]:
     """Return the environments that neither come before an environment nor after it."""
-    before = {one.environment: _before(one.environment, path) for one in path}
-    return tuple(
-        other
-        for other in before
-        if other != step.environment and step.environment not in before[other] and other not in before[step.environment]
-    )
-
-
-def _before(environment: str, path: Sequence[PathStep]) -> set[str]:
-    after = {one.environment: one.after for one in path}
-    found: set[str] = set()
-    left = [*after.get(environment, ())]
-    while left:
-        if (one := left.pop()) not in found:
-            found.add(one)
-            left += after.get(one, ())
-    return found
+    own, after = step.environment, {one.environment: one.after for one in path}
+    earlier = earlier_on_path(after)
+    return tuple(one for one in after if one != own and own not in earlier[one] and one not in earlier[own])
 
 
 def _entry(entries: Sequence[Entry], kind: str, environment: str | None = None) -> Entry | None:

@@ -60,8 +60,11 @@ def go_on(service: str, rollout: RolloutPlan, step: PlannedStep, direction: Step
     if seen is not None and seen.ended:
         return finish(rollout, step, direction, Ended(seen.reason, evidence=seen.said), began_at)
     if now >= began_at + within:
-        place.stop(id, began_at)
-        ended = Ended(f"it had not ended after {in_words(within)}", evidence=seen.said if seen else "")
+        goes_on = place.stop(id, began_at)
+        ended = Ended(
+            ". ".join(filter(None, (f"it had not ended after {in_words(within)}", goes_on))),
+            evidence=seen.said if seen else "",
+        )
         return finish(rollout, step, direction, ended, began_at)
     _wait(step, action, id, began_at)
 
