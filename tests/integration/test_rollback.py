@@ -220,7 +220,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (permits, "_done_by_hand", lambda *_: ()),
         (permits.installation, "faults_now", lambda *_: ()),  # test_permit_installation.py
         (resources, "connections_of", lambda _: frozenset((resources.LEDGER, CONNECTION))),
-        (resources, "_connection", lambda name: BaseHook.get_connection(name) if name == CONNECTION else None),
+        (resources, "connection_or_none", lambda name: BaseHook.get_connection(name) if name == CONNECTION else None),
     ):
         monkeypatch.setattr(room, name, value)
     connect(monkeypatch)

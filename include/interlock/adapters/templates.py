@@ -33,6 +33,8 @@ LINKED = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)
 """Text that GitHub's Markdown turns into links even if it is escaped; an invisible joiner prevents that."""
 LEADS_SOMEWHERE = re.compile(r"(\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z]))")
 """What begins the target of a link or an image, a tag, or a character by its number."""
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?")
+"""Addresses that need no escaping within a link of Markdown."""
 JOINER = "\N{WORD JOINER}"
 MAX_DOCUMENT_LENGTH = 20_000
 """Characters of a document that are shown."""
@@ -60,6 +62,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
+        address=address,
         code=code,
         counted=counted,
         in_words=in_words,
@@ -97,6 +100,12 @@ def code(value: Any) -> Markdown:
     """Return a value in code style, for digests, commits and names of files."""
     text = _one_line(_said(value)).replace("`", "'").replace("|", "¦")
     return Markdown(f"`{text}`" if text != NOTHING else NOTHING)
+
+
+def address(url: str) -> Markdown:
+    """Return a web address as a link that shows it; what is none is shown as text."""
+    text = escape(url)
+    return Markdown(f"[{text}](<{url}>)") if _ADDRESS.fullmatch(url) else Markdown(text)
 
 
 def short(digest: str | None) -> Markdown:

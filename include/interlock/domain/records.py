@@ -30,6 +30,7 @@ from .catalogue import (
 )
 from .catalogue.values import Duration
 from .permits.connections import ConnectionDigests
+from .tickets.facts import Ticket
 
 ReleaseOutcome = Literal[
     "deployed", "rehearsed", "rejected", "expired", "withdrawn", "overtaken", "backed_out", "failed"
@@ -189,6 +190,9 @@ class ReleasePlan(Record):
     template: str | None = Field(None, description="Of a standard change: the template that it is like")
     plan_approval: bool = Field(description="Whether senior management must approve this plan")
     artifact: Later[Sha256] = Field(None, description="Digest of the artifact that another pipeline built; none: ours")
+    ticket_details: Later[tuple[Ticket, ...]] = Field(
+        None, description="What was read of its tickets; none: no system keeps tickets of the service"
+    )
 
     @property
     def wrote(self) -> tuple[str, ...]:
@@ -663,6 +667,9 @@ class RolloutPlan(Record):
     )
     migrations: Later[MigrationRehearsal] = Field(
         None, description="How its database changes were rehearsed; none: it has none"
+    )
+    ticket_details: Later[tuple[Ticket, ...]] = Field(
+        None, description="What was read of its tickets at planning; none: no system keeps tickets of the service"
     )
 
     @property

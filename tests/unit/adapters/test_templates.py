@@ -48,6 +48,7 @@ from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.runbook.planning import describe_irreversible, describe_steps
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult
+from interlock.domain.tickets.facts import Ticket
 from interlock.domain.trains.manifest import LeftBehind
 from interlock.locations import TEMPLATES
 from tests.examples import examples
@@ -696,8 +697,34 @@ def test_who_signs_an_environment_off_reads_all_that_they_need() -> None:
     assert not [line for line in sign_off("words").splitlines() if re.search(r"^\|.*[0-9a-f]{64}", line)]
 
 
+def with_tickets(said: str, link: str = "https://jira.example/browse/SHOP-12") -> str:
+    details = (
+        Ticket(
+            key="SHOP-12", named_by=("request",), found="read", system="jira", title=said, status=said, type=said,
+            parent=said, fix_versions=(said,), approved=True, link=link,
+        ),
+        Ticket(key="SHOP-13", named_by=("request",), found="missing", system="jira", why=said),
+        Ticket(key="#7", named_by=("request",), found="unread", system="github", why=said),
+    )  # fmt: skip
+    return ballot(ticket_details=details)
+
+
+def test_a_ballot_shows_the_tickets_as_their_system_has_them() -> None:
+    said = words(with_tickets("Price bikes"))
+    for part in ("Price bikes", "jira.example/browse/SHOP-12", "yes", "not there: Price bikes", "not read"):
+        assert part in said, part
+    assert shape(with_tickets(FORGERY)) == shape(with_tickets("words"))
+    assert "](<https://jira.example/browse/SHOP-12>)" in with_tickets("words")
+
+
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "https://jira.example/> [x](//evil.example)", "", "https://"])
+def test_what_is_no_address_is_no_link(link: str) -> None:
+    assert "](<" not in with_tickets("words", link)
+
+
 def test_every_template_is_used_by_a_test() -> None:
     assert {path.name for path in Path(TEMPLATES).glob("*.md.j2")} == {
+        "tickets.md.j2",
         "ballot.md.j2",
         "environments.md.j2",
         "sign_off.md.j2",

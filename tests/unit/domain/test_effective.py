@@ -254,6 +254,7 @@ WORKED_OUT = {
     "trains": "trains",
     "permits": "permits",
     "prebuilt": "prebuilt",
+    "tickets": "tickets",
 }
 """Key of policy.yaml: the part of the rules that it is in. What business units ask is in each of them."""
 
@@ -262,9 +263,15 @@ def test_every_key_of_the_policy_is_part_of_the_rules_or_decides_nothing() -> No
     assert Policy.model_fields.keys() == {*WORKED_OUT, "business_units", *CONCERNS_NO_RELEASE}
     own = rules_for(CATALOGUE_NOW, ChangeType.NORMAL)["policy.yaml"]
     taken = {"tool": "prebuilt", "store": "s3", "connection": "shop_artifacts", "artifact": "{version}.tgz"}
+    kept = {
+        "systems": {"jira": {"kind": "jira", "connection": "jira"}},
+        "projects": [{"key": "SHOP", "system": "jira"}],
+    }
     elsewhere = edited(
-        sets("policy.yaml", "prebuilt", to={"stores": ["shop_artifacts"]}), sets(SHOP, "build", to=taken)
+        sets("policy.yaml", "tickets", to=kept),
+        sets("policy.yaml", "prebuilt", to={"stores": ["shop_artifacts"]}),
+        sets(SHOP, "build", to=taken),
     )
     rules = rules_for(elsewhere, ChangeType.NORMAL)["policy.yaml"]
-    assert own.keys() == set(WORKED_OUT.values()) - {"prebuilt"}
+    assert own.keys() == set(WORKED_OUT.values()) - {"prebuilt", "tickets"}
     assert rules.keys() == set(WORKED_OUT.values())

@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from interlock.domain.catalogue import Audience
 from interlock.domain.outcome.notes import announcement, escaped, one_line, release_notes
+from interlock.domain.tickets.facts import Ticket
 from tests.unit.domain.samples import plan, service
 
 CUSTOMERS = Audience(name="customers", title="Customers", email=("customers@example.com",))
@@ -130,3 +131,10 @@ def test_an_address_does_not_become_a_link(words: str) -> None:
     assert "://" not in written.replace("\\://", "")
     assert "www." not in written
     assert all(written[index - 1] == "\\" for index, character in enumerate(written) if character == "@")
+
+
+def test_tickets_that_were_read_are_named_with_title_and_state() -> None:
+    read = Ticket(key="SHOP-12", named_by=("request",), found="read", title="Sell <b>bikes</b>", status="Done")
+    unread = Ticket(key="#7", named_by=("request",), found="unread", why="down")
+    notes = release_notes(plan(ticket_details=(read, unread)), service())
+    assert "## Tickets\n\n- SHOP-12: Sell \\<b\\>bikes\\</b\\> (Done)\n- #7\n" in notes

@@ -113,6 +113,16 @@ class Repository:
             found |= {address.casefold() for address in _ADDRESS.findall(trailers)}
         return tuple(sorted(found - {""}))
 
+    def messages(self, since: str | None, until: str) -> tuple[tuple[str, str], ...]:
+        """Return the id and the whole message of each of the commits, newest first, however many there are.
+
+        :param since: 40 digits; none: from the beginning.
+        """
+        span = [self._checked(until), *([f"^{self._checked(since)}"] if since else [])]
+        listed = self._git("log", "--date-order", "-z", "--format=%H%n%B", "--no-mailmap", *span)
+        commits = (one.partition("\n") for one in listed.decode(errors="replace").split("\0") if one)
+        return tuple((sha, message) for sha, _, message in commits)
+
     def changed_lines(self, since: str | None, until: str) -> dict[str, frozenset[int]]:
         """Return the lines of each file that ``until`` has and ``since`` has not, or has otherwise.
 

@@ -7,6 +7,7 @@ const LONG = 60; // characters of a cell that a narrow screen must not squeeze i
 export const when = (instant) => (instant ? new Date(instant).toISOString().slice(0, 16).replace("T", " ") + " UTC" : "—");
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 export const code = (text, whole = null) => element("code", { title: whole }, text ?? "—");
+export const isolated = (text) => element("bdi", {}, text); // a mark of direction in it turns nothing around it
 export const quiet = (...content) => element("div", { class: "quiet" }, ...content);
 export const at = (instant) => element("div", { class: "quiet when" }, when(instant));
 export const pill = (state, kind = state) => element("span", { class: `pill ${kind.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));

@@ -1,7 +1,7 @@
 // The test matrix of a release: each ticket, its test cases, their results in each environment, and what nobody tested.
 
 import { dagId, element, read, runId } from "./airflow.js";
-import { at, code, defectTable, pill, plural, quiet, section, table } from "./parts.js";
+import { at, code, defectTable, isolated, pill, plural, quiet, section, table } from "./parts.js";
 
 const STATES = {
   passed: ["passed", "passed"],
@@ -16,7 +16,6 @@ const main = document.getElementById("matrix");
 const query = `dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`;
 const MANY = 20; // rows of what nobody tested that are shown at once
 
-const isolated = (text) => element("bdi", {}, text); // a mark of direction in it turns nothing around it
 
 function row(one, names) {
   const called = (user) => names[user] ?? user;

@@ -12,6 +12,7 @@ from interlock.domain.canonical import Later, Model
 
 from .board_file import BoardRule, refuse_rules_twice
 from .cases_file import CaseDemand, Severity
+from .outside.tickets import TicketDemands, TicketRules, TicketStates, UnreadTickets
 from .prebuilt_file import USUAL_CLAIMS, Claim, PrebuiltRules
 from .values import (
     ChangeType,
@@ -157,6 +158,21 @@ class Flow(Model):
         description="Systems of systems.yaml that have a record of each release: mirror follows Interlock, and the "
         "approval of the change in an authority is required, too",
     )
+    tickets: TicketDemands = Field(
+        (),
+        exclude_if=not_,  # as policies before it are on record
+        description="What must hold of tickets when a release is planned. named: the release names one; exist: all are "
+        "there; approved: all are; in_version: all belong to the version of the release. Default: nothing",
+    )
+    ticket_states: TicketStates = Field(
+        (), exclude_if=not_, description="States that all tickets must be in, as their systems call them; default: any"
+    )
+    tickets_unread: UnreadTickets = Field(
+        "refuse",
+        exclude_if=lambda unread: unread == "refuse",
+        description="If something is demanded of tickets, and their system does not answer: refuse the release, or "
+        "mark the tickets, which ballots then show",
+    )
 
 
 class FlowTightening(Model):
@@ -187,6 +203,11 @@ class FlowTightening(Model):
     records: dict[Identifier, RecordMode] | None = Field(
         None, description="Further systems; of two modes of one system, authority applies"
     )
+    tickets: TicketDemands | None = Field(None, description="Demands in addition to those of the level above")
+    ticket_states: TicketStates | None = Field(
+        None, description="If the level above names states: a subset of them; otherwise any"
+    )
+    tickets_unread: UnreadTickets | None = Field(None, description="May only become refuse")
 
 
 Tier = Literal["1", "2", "3", "4"]
@@ -437,6 +458,11 @@ class Policy(Model):
     builds: BuildRules = BuildRules()
     permits: PermitRules = PermitRules()
     prebuilt: PrebuiltRules = PrebuiltRules()
+    tickets: TicketRules = Field(
+        TicketRules(),
+        exclude_if=lambda tickets: tickets == TicketRules(),  # as policies before it are on record
+        description="The systems that keep tickets, and which keys belong to which",
+    )
     pipelines: dict[UserName, Annotated[tuple[Identifier, ...], AfterValidator(each_once)]] = Field(
         {}, description="Accounts of pipelines, and the services of which each may request releases"
     )

@@ -129,6 +129,11 @@ def _of_policy(policy: Policy, service: Service, in_force: PolicyInForce) -> dic
         "trains": policy.trains.model_dump(mode="json"),
         "permits": policy.permits.model_dump(mode="json"),
         **({"prebuilt": policy.prebuilt.model_dump(mode="json")} if isinstance(service.build, Prebuilt) else {}),
+        **(
+            {"tickets": own.model_dump(mode="json")}
+            if (own := policy.tickets.concerning(service.name)).projects
+            else {}
+        ),
     }
 
 

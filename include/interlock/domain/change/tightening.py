@@ -199,6 +199,10 @@ _RECORD_MORE = _Way(
         name: min(level[name] for level in (value, above) if name in level) for name in sorted({*above, *value})
     },
 )  # of authority and mirror, the former comes first
+_NARROW = _Way(
+    lambda value, above: not above or (bool(value) and set(value) <= set(above)),
+    "some of {above}, and not none of them",
+)
 
 _FLOW_WAYS = {
     "plan_approval_for_major": _SWITCH_ON,
@@ -214,6 +218,9 @@ _FLOW_WAYS = {
     "environments": _ADD,
     "without_soak": _SHRINK,
     "records": _RECORD_MORE,
+    "tickets": _ADD,
+    "ticket_states": _NARROW,
+    "tickets_unread": _Way(lambda value, above: value == "refuse" or above == "mark", "refuse"),
 }
 _UNLESS_EMPTY = ("environments", "without_soak")
 """Values of a flow that make the path of a release shorter: without one, no level has anything to tighten."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 
 from interlock.domain.catalogue import Audience, Service
@@ -34,7 +34,7 @@ def release_notes(plan: ReleasePlan, service: Service, *, commits: bool = True) 
         f"# {escaped(service.title)} {escaped(plan.version)}",
         escaped(plan.summary),
         *_changes(plan, commits),
-        *_tickets(plan.tickets),
+        *_tickets(plan),
         f"## When\n\n{_when(plan)}",
         f"## Contact\n\n{escaped(service.owner)}; the release was requested by {escaped(plan.requested_by)}.",
     ]
@@ -95,8 +95,16 @@ def _change(commit: Commit, name: str) -> tuple[str, str]:
     return heading, f"- {scope}{escaped(found['text'])}{name}"
 
 
-def _tickets(tickets: Sequence[str]) -> Iterable[str]:
-    return [f"## Tickets\n\n{', '.join(map(escaped, tickets))}"] if tickets else []
+def _tickets(plan: ReleasePlan) -> Iterable[str]:
+    if not plan.ticket_details:
+        return [f"## Tickets\n\n{', '.join(map(escaped, plan.tickets))}"] if plan.tickets else []
+    lines = (
+        f"- {escaped(one.key)}: {escaped(one.title)} ({escaped(one.status)})"
+        if one.found == "read"
+        else f"- {escaped(one.key)}"
+        for one in plan.ticket_details
+    )
+    return ["## Tickets\n\n" + "\n".join(lines)]
 
 
 def _when(plan: ReleasePlan) -> str:

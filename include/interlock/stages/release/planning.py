@@ -25,6 +25,7 @@ from interlock.domain.errors import PolicyViolation, RequestRefused
 from interlock.domain.ledger.kinds import PLAN_MADE
 from interlock.domain.outcome.review import refuse_unreviewed
 from interlock.domain.records import Decision, PastRelease, PolicyInForce, ReleasePlan, Risk, RunningRelease
+from interlock.domain.tickets.demands import refuse_unmet
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask, persons, question, votes_on
@@ -37,6 +38,7 @@ from interlock.stages.strategies import fleets
 from interlock.stages.strategies.rolling import what_runs
 
 from .policy import requested
+from .tickets import tickets_of, unread
 
 
 @stage_task(task_display_name="Plan the release", evidence=PLAN_MADE)
@@ -64,12 +66,14 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         _refuse_second_commit(repository, request, service, commit.sha)
         commits, count = repository.commits(previous_commit, commit.sha)
         authors = repository.authors(previous_commit, commit.sha)
+        messages = repository.messages(previous_commit, commit.sha)
     step = bump(previous_version, request.version)
     _refuse_contradictions(request, step, same_commit=previous_commit == commit.sha, ref=ref)
     risk = assess_risk(policy, described, request, commits=count, step=step, past_releases=past)
     like = None
     if in_force.change_type is ChangeType.STANDARD:
         like = template_for(policy, described, bump=step, risk=risk.score, answers=request.risk, now=datetime.now(UTC))
+    tickets, details = tickets_of(policy, request, service, messages)
     plan = ReleasePlan(
         template=like.sentence if like else None,
         service=service,
@@ -79,7 +83,8 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         bump=step,
         change_type=in_force.change_type,
         summary=request.summary,
-        tickets=request.tickets,
+        tickets=tickets,
+        ticket_details=details,
         requested_by=requester(),
         target=target,
         rehearsal=request.rehearsal,
@@ -94,6 +99,8 @@ def plan_release(service: str, in_force: PolicyInForce) -> ReleasePlan:
         risk=risk,
         plan_approval=_needs_approval(in_force.flow, step, risk.score) and not request.rehearsal,
     )
+    if not plan.rehearsal:
+        refuse_unmet(in_force, details or unread(tickets), version=plan.version, service=described)
     conflicts.note_of_release(plan, in_force, by_train=request.train is not None)
     return plan
 

@@ -114,6 +114,7 @@ def freeze_plan(
         rehearsal=plan.rehearsal,
         summary=plan.summary,
         tickets=plan.tickets,
+        ticket_details=plan.ticket_details,
         requested_by=plan.requested_by,
         excluded=tuple(dict.fromkeys(barred)),
         risk=plan.risk.score,

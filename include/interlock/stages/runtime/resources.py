@@ -78,7 +78,7 @@ def connections_now(service: Service, hosts: Iterable[Host]) -> ConnectionDigest
     :param hosts: those of the release: the keys by which they are known are part of a login over SSH.
     """
     addresses = sorted(host.address for host in hosts)
-    found = {name: _connection(name) for name in connections_of(service)}
+    found = {name: connection_or_none(name) for name in connections_of(service)}
     ledger_password = getattr(found[LEDGER], "password", None) or ""
     key = signer().derived_key("digests of connections") or hashlib.sha256(ledger_password.encode()).digest()
     return digests_of({name: _contents(one, addresses) if one else {} for name, one in found.items()}, key)
@@ -193,13 +193,13 @@ def production(sandbox: Environment, service: str, name: str) -> Production:
     place = adapter.place_of(service, name, sandbox)
 
     def client(connection: str, kind: str) -> Any:
-        return aws_of(connection, kind) if _connection(connection) else None
+        return aws_of(connection, kind) if connection_or_none(connection) else None
 
     found = adapter.production_of(
         adapter.production_places(catalogue_folder()),
         groups=place.target_groups,
         aws=client,
-        login=lambda one: adapter.shown_login(known) if (known := _connection(one)) else None,
+        login=lambda one: adapter.shown_login(known) if (known := connection_or_none(one)) else None,
     )
     for group in place.target_groups:
         if arn := adapter.group_arn(client(place.aws, "elbv2"), place.aws, group):
@@ -207,7 +207,7 @@ def production(sandbox: Environment, service: str, name: str) -> Production:
     return found
 
 
-def _connection(name: str) -> Any:
+def connection_or_none(name: str) -> Any:
     """Return an Airflow connection; None if there is none."""
     try:
         return BaseHook.get_connection(name)

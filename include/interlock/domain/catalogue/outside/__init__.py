@@ -1,0 +1,1 @@
+"""What the catalogue says about systems outside of Interlock: where tickets are kept."""
