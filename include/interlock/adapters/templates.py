@@ -153,14 +153,14 @@ def quoted(text: str) -> Markdown:
     Its headings, lists and emphasis stay; its links, images and HTML are shown as they are written, and lead nowhere.
     What is too long ends with a line that says so.
     """
-    lines = (_inert(visible(line.expandtabs(4))) for line in text[:MAX_DOCUMENT_LENGTH].splitlines())
+    lines = (inert(visible(line.expandtabs(4))) for line in text[:MAX_DOCUMENT_LENGTH].splitlines())
     said = [f"> {line}".rstrip() for line in lines]
     if (more := len(text) - MAX_DOCUMENT_LENGTH) > 0:
         said += [">", f"> … {more:,} more characters are in the document itself"]
     return Markdown("\n".join(said))
 
 
-def _inert(line: str) -> str:
+def inert(line: str) -> str:
     """Keep a line of Markdown from making links, images, references and HTML, as its reader sees it."""
     return LINKED.sub(rf"\1{JOINER}", LEADS_SOMEWHERE.sub(rf"\1{JOINER}", line))
 

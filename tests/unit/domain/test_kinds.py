@@ -89,7 +89,7 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     assert chain.END == ("release.closed", "train.arrived")
     sealed = {"rollout.frozen", "board.decided", "release.closed", "manifest.frozen", "path.tested", "sign_off.decided"}
     assert sealed == chain.SEALED
-    assert chain.AFTER_END == ("finding", "clock.corrected", "run.asked", "answer.given")
+    assert chain.AFTER_END == ("finding", "clock.corrected", "run.asked", "answer.given", "chat.said", "chat.failed")
     assert chain.AFTER_FAILURE == (
         "permit.issued",
         "permit.used",

@@ -344,6 +344,7 @@ function heading(release) {
     ...findingsOf(findings, " A release with a finding gets no permit."),
     ...(ENDED.has(run.state) ? [] : banners),
     ...(ENDED.has(run.state) ? [] : (findings.overtaken ?? []).map((what) => element("p", { class: "reason wait" }, what))),
+    ...(findings.unsaid ?? []).map((what) => element("p", { class: "quiet" }, isolated(what))),
     queued({ ahead, names }),
     ...(still ? [still] : waiting({ questions, records, progress })),
     ...inGroups(own).flatMap(forReader),

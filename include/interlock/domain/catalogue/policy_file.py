@@ -12,6 +12,7 @@ from interlock.domain.canonical import Later, Model
 
 from .board_file import BoardRule, refuse_rules_twice
 from .cases_file import CaseDemand, Severity
+from .outside.chat import ChatRoom
 from .outside.tickets import TicketDemands, TicketRules, TicketStates, UnreadTickets
 from .prebuilt_file import USUAL_CLAIMS, Claim, PrebuiltRules
 from .values import (
@@ -465,6 +466,11 @@ class Policy(Model):
     )
     pipelines: dict[UserName, Annotated[tuple[Identifier, ...], AfterValidator(each_once)]] = Field(
         {}, description="Accounts of pipelines, and the services of which each may request releases"
+    )
+    chat: dict[Identifier, ChatRoom] = Field(
+        {},
+        exclude_if=not_,
+        description="Chat rooms in which Interlock says what is asked of whom, and how releases end",
     )
     claims: dict[Tier, Annotated[tuple[Claim, ...], AfterValidator(each_once)]] = Field(
         {},

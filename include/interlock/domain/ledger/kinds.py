@@ -132,6 +132,18 @@ QUESTION_MAILED = _kind(
     "People asked by e-mail",
     "Who was sent a mail with a link to a question when it was asked.",
 )
+CHAT_SAID = _kind(
+    "chat.said",
+    "Said in chat",
+    "A message about a release, or about the installation, was sent to a chat room, in which thread.",
+    follows=("end",),
+)
+CHAT_FAILED = _kind(
+    "chat.failed",
+    "Not said in chat",
+    "A message could not be sent to a chat room, and why. The release goes on; mails are sent all the same.",
+    follows=("end",),
+)
 QUESTION_WORDED = _kind(
     "question.worded",
     "Question worded",

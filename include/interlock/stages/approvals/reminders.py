@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from interlock.adapters import mail
 from interlock.adapters.airflow.rest_api import Answer
-from interlock.adapters.templates import render
+from interlock.adapters.chat.message import Line, Message
+from interlock.adapters.templates import instant, render
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.seats import seat_of
 from interlock.domain.board.voting import VotingRule
+from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Person, ServiceCatalogue
 from interlock.domain.ledger.kinds import BOARD_REMINDED
+from interlock.domain.paths import question_page
 from interlock.domain.records import EnvironmentTested, RolloutPlan
-from interlock.stages.runtime import resources
+from interlock.stages.runtime import notices, resources
 from interlock.stages.runtime.evidence import chain_entries, record
+from interlock.stages.runtime.notices import page_address
 from interlock.stages.runtime.taskflow import this_run
 
 from .mails import answer_link
@@ -78,6 +82,13 @@ def _remind(
     with resources.mail_server() as smtp:
         for person, ballot in missing:
             _send(smtp, person, ballot, rule, about, catalogue)
+    lines = (
+        Line(f"{person.name} has not voted", page_address(question_page(*this_run(), one.task_id, one.map_index)))
+        for person, one in missing
+    )
+    users = ",".join(sorted(person.user for person, _ in missing))
+    said = Message(f"Votes are missing. Deadline: {instant(about.decide_by)}", tuple(lines))
+    notices.say(said, about="questions", same=f"reminder/{about.digest}/{sha256_of({'users': users})[:16]}")
 
 
 def _send(

@@ -1,4 +1,4 @@
-"""The mail about the outcome: to the requester, and to announced audiences if the release was not deployed."""
+"""The mail about the outcome: to the requester, and to announced audiences if it was not deployed; and chat."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from airflow.sdk import TriggerRule, get_current_context
 
 from interlock.adapters import mail
+from interlock.adapters.chat.message import Line, Message
 from interlock.adapters.templates import render
 from interlock.domain.catalogue import BoardBook, Policy, Service
 from interlock.domain.change.request import form_fields
@@ -25,9 +26,9 @@ from interlock.domain.outcome.outcome import AS_REQUESTED, STAGE_TITLES
 from interlock.domain.paths import release_page
 from interlock.domain.permits.withdrawal import describe_release
 from interlock.domain.records import Communication, Outcome, ReleasePlan
-from interlock.stages.runtime import resources
+from interlock.stages.runtime import notices, resources
 from interlock.stages.runtime.evidence import chain_entries
-from interlock.stages.runtime.notices import page_link
+from interlock.stages.runtime.notices import page_address, page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ def send_outcome(service: str) -> dict[str, list[str]]:
         return {}
     policy, book, found = resources.catalogue_of(service)
     again = _form(policy, found) if outcome.outcome == "overtaken" else {}
+    said = f"{found.title} {outcome.version}: {outcome.outcome.replace('_', ' ')}"
+    result = Line(outcome.reason, page_address(release_page(*this_run())))
+    notices.say(Message(said, (result,)), about="outcomes", same=f"outcome/{outcome.outcome}")
     messages = [*_to_requester(entries, outcome, book, found, again), *_to_audiences(entries, outcome, found)]
     if not messages:
         return {}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import XComArg, chain, get_current_context
 
 from interlock.adapters import mail
-from interlock.adapters.templates import render
+from interlock.adapters.chat.message import Line, Message
+from interlock.adapters.templates import counted, instant, render
 from interlock.adapters.testing.case_files import read_cases
 from interlock.domain.board import decision as boards
 from interlock.domain.board.questions import ask_testers
@@ -32,7 +33,7 @@ from interlock.domain.testing.results import BLOCKED, VERDICTS, result_of, rows_
 from interlock.locations import catalogue_folder
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import CASE_LABEL, CASE_PARAMS, ask, persons, question, votes_on_each
-from interlock.stages.runtime import resources
+from interlock.stages.runtime import notices, resources
 from interlock.stages.runtime.evidence import record, record_worded
 from interlock.stages.runtime.notices import page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
@@ -204,6 +205,9 @@ def _tell_testers(
             of.setdefault(user, []).append(one)
     if not of:
         return
+    lines = (Line(f"{catalogue.board.names[user]}: {counted(len(cases), 'test case')}") for user, cases in of.items())
+    title = f"Test cases wait in {tests.environment}, until {instant(answer_by)}"
+    notices.say(Message(title, tuple(lines)), about="questions", same=f"cases/{tests.environment}")
     done = get_current_context()["task_state_store"]
     with resources.mail_server() as smtp:
         for user, cases in of.items():

@@ -1,0 +1,1 @@
+"""Chat: Slack through Airflow's provider, everything else through Apprise."""
