@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from interlock.adapters.quality.reports import coverage_rows, junit_rows
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
@@ -43,12 +44,16 @@ def judged(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    unit: int = 9,
+    unit: int | Sequence[TestRow] = 9,
+    suite: Sequence[TestRow] | None = None,
     coverage: Sequence[Model] = (covered("a.py", 10, 9),),
     components: Sequence[dict[str, Any]] = (COMPONENT,),
     cases: Sequence[CaseRow] | None = None,
 ) -> QualityReport:
-    """Judge a release of the bike shop whose integration suite ran nine tests."""
+    """Judge a release of the bike shop whose integration suite ran nine tests.
+
+    :param unit: its unit tests, or how many passed; ``suite``: the tests of the integration suite.
+    """
     key = tmp_path / "key.pem"
     key.touch(mode=0o600)
     key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -63,12 +68,15 @@ def judged(
     plan = releases.plan()
     artifact = releases.artifact().model_copy(
         update={
-            "tests": store.put_bytes(rows_as_json(rows_of("unit", unit)), "unit-tests.json"),
+            "tests": store.put_bytes(
+                rows_as_json(rows_of("unit", unit) if isinstance(unit, int) else unit), "unit-tests.json"
+            ),
             "coverage": store.put_bytes(rows_as_json(coverage), "coverage.json"),
             "bom": store.put_bytes(json.dumps({"components": components}).encode(), "bom.cdx.json"),
         }
     )
-    ran = store.put_bytes(rows_as_json(rows_of("integration", 9)), "suite-tests.json")
+    of_suite = rows_of("integration", 9) if suite is None else suite
+    ran = store.put_bytes(rows_as_json(of_suite), "suite-tests.json")
     given: dict[str, Record] = {
         "policy.resolved": resolve_policy(policy, service, ChangeType.NORMAL),
         "plan.made": plan,
@@ -110,6 +118,40 @@ def test_a_good_release_passes_and_nothing_is_noted(tmp_path: Path, monkeypatch:
         "components",
         "record",
     ]
+
+
+REPORTS = Path(__file__).parents[1] / "unit" / "adapters" / "reports"
+
+
+def broken_by(report: QualityReport, suite: str) -> str:
+    return "; ".join(f"{one.expected}: {', '.join(one.rows)}" for one in report.failures if one.suite == suite)
+
+
+def test_a_java_project_is_judged_by_what_surefire_and_jacoco_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = junit_rows([REPORTS / "junit" / "surefire-till.xml", REPORTS / "junit" / "surefire-flaky.xml"], "unit")
+    covered_by = coverage_rows(REPORTS / "coverage" / "jacoco.xml")
+    report = judged(tmp_path, monkeypatch, unit=tests, coverage=covered_by)
+    said = broken_by(report, "tests")
+    assert "TillTest.breaks (error)" in said
+    assert "TillTest.fails (failed)" in said
+    assert "TillTest.ignored" in said, "no test may be skipped"
+    assert "flaky" not in said, "it passed when it was run again"
+    assert "Till.java" in broken_by(report, "coverage")
+
+
+def test_an_npm_project_is_judged_by_what_vitest_c8_and_eslint_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = junit_rows([REPORTS / "junit" / "vitest.xml"], "unit")
+    findings = junit_rows([REPORTS / "junit" / "eslint.xml"], "integration")
+    covered_by = coverage_rows(REPORTS / "coverage" / "lcov-c8.info")
+    report = judged(tmp_path, monkeypatch, unit=tests, suite=findings, coverage=covered_by)
+    said = broken_by(report, "tests")
+    assert "set-up breaks (failed)" in said
+    assert "org.eslint.eqeqeq (failed)" in said
+    assert "till.js" in broken_by(report, "coverage")
 
 
 def test_a_suite_does_not_stand_in_for_unit_tests_that_vanished(

@@ -219,6 +219,16 @@ JEST = [
             ],
             id="Vitest",
         ),
+        pytest.param(
+            "eslint",
+            [
+                ("org.eslint.no-unused-vars", "failed"),
+                ("org.eslint.prefer-const", "failed"),
+                ("org.eslint.eqeqeq", "failed"),
+                ("/build/src/till.js", "passed"),
+            ],
+            id="ESLint, which counts its failures as errors",
+        ),
         pytest.param("surefire-till", TILL, id="Surefire"),
         pytest.param("surefire-setup", [("SetUpTest", "error")], id="Surefire, set-up breaks"),
         pytest.param("surefire-flaky", [("flaky", "passed")], id="Surefire, flaky"),
