@@ -32,6 +32,10 @@ class MemoryLedger:
         """Let whoever asks go first: nobody else is here."""
         yield
 
+    def now(self) -> datetime:
+        """Have the clock of this machine."""
+        return datetime.now(UTC)
+
     def append(
         self, chain: str, kind: str, payload: Mapping[str, Any], *, actor: str, key: str, at: datetime | None = None
     ) -> Entry:

@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from jira820.config import Config
@@ -25,6 +24,7 @@ from jira820.server import make_app
 from jira820.store import Store
 from starlette.responses import Response
 
+from tests.asgi_server import asgi_server
 from tests.ports import free_port
 
 TOKEN = "t0ken-of-a-reader"
@@ -156,13 +156,5 @@ def jira() -> Iterator[JiraServer]:
             return JSONResponse({"message": "Client must be authenticated"}, status_code=401)
         return await follow(request)  # type: ignore[no-any-return]
 
-    running = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started and thread.is_alive():
-        thread.join(0.01)
-    try:
+    with asgi_server(app, port):
         yield server
-    finally:
-        running.should_exit = True
-        thread.join()

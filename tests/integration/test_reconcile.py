@@ -682,6 +682,18 @@ def test_people_are_told_of_each_finding_once_whoever_left_it(
     assert "a chain is broken" in text
 
 
+def test_people_are_told_of_each_event_that_stopped_something_once(
+    ledger: Ledger, run: Run, mails: list[tuple[str, str]]
+) -> None:
+    stopped = {"what": "Emergency stop of bike-shop by an event of pager: Checkout fails", "stop": "0123abcd"}
+    record(ledger, "event.counted", stopped, INSTALLATION)
+    assert run(told_findings.tell_people) == ["audrey@example.com"]
+    assert run(told_findings.tell_people) == []
+    ((subject, text),) = mails
+    assert subject == "1 event of other systems stopped rollouts"
+    assert "Checkout fails (stop 0123abcd" in text
+
+
 # --- emergency stops
 
 

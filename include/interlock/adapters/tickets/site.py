@@ -39,7 +39,7 @@ class Site:
 
     def __init__(self, connection: Any, scheme: Scheme = "bearer") -> None:
         self.name = str(connection.conn_id)
-        self.url = _url_of(connection)
+        self.url = url_of(connection)
         login, password = connection.login or "", connection.password or ""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if password and not login and scheme == "bearer":
@@ -128,7 +128,11 @@ def _wait_of(answer: httpx.Response) -> float | None:
     return seconds if seconds <= _LONGEST_WAIT else None
 
 
-def _url_of(connection: Any) -> str:
+def url_of(connection: Any) -> str:
+    """Return the address of an API: an https URL without a login; http only to this machine.
+
+    :raises ReleaseError: the host of the connection is none.
+    """
     url = str(connection.host or "").strip()
     port = f":{connection.port}" if connection.port else ""
     url = (url if "://" in url else f"{connection.schema or 'https'}://{url}{port}").rstrip("/")

@@ -35,6 +35,7 @@ from interlock.locations import PACKAGE, catalogue_folder
 
 from . import downloads, explain, matrix, progress, schedule
 from .downloads import Store
+from .events import take_event
 from .in_force import in_force
 
 PREFIX = "/interlock"
@@ -83,6 +84,7 @@ def create_app(
     app.get("/schedule", dependencies=[Depends(get_user)])(schedule.shown)
     app.get("/in_force", dependencies=[Depends(get_user)])(in_force)
     app.get("/calendar.ics")(schedule.feed)  # by its token: programs that subscribe cannot log in
+    app.post("/events/{source}")(take_event)  # by its signature: other systems cannot log in
     app.get("/names", dependencies=[Depends(get_user)])(names_of_people)
     app.get("/findings", dependencies=[READS_RUNS])(downloads.findings)
     app.get("/result", dependencies=[READS_RUNS, READS_RESULTS])(downloads.result)

@@ -13,6 +13,7 @@ from interlock.domain.canonical import Later, Model
 from .board_file import BoardRule, refuse_rules_twice
 from .cases_file import CaseDemand, Severity
 from .outside.chat import ChatRoom
+from .outside.events import EventSource
 from .outside.tickets import TicketDemands, TicketRules, TicketStates, UnreadTickets
 from .prebuilt_file import USUAL_CLAIMS, Claim, PrebuiltRules
 from .values import (
@@ -471,6 +472,9 @@ class Policy(Model):
         {},
         exclude_if=not_,
         description="Chat rooms in which Interlock says what is asked of whom, and how releases end",
+    )
+    events: dict[Identifier, EventSource] = Field(
+        {}, exclude_if=not_, description="Systems whose signed events may stop rollouts"
     )
     claims: dict[Tier, Annotated[tuple[Claim, ...], AfterValidator(each_once)]] = Field(
         {},

@@ -32,9 +32,10 @@ from .environments import steps_of
 from .policy import build_rules_of, resolve_policy
 from .tightening import ENTERPRISE
 
-CONCERNS_NO_RELEASE = frozenset({"name", "owner", "findings", "bookings", "pipelines", "chat"})
+CONCERNS_NO_RELEASE = frozenset({"name", "owner", "findings", "bookings", "pipelines", "chat", "events"})
 """Keys of policy.yaml that decide nothing about a release: who is named in refusals, who is told, how long a booking is
-expected to last, which pipelines may request releases, which chat rooms are told. Every other key is part of its rules.
+expected to last, which pipelines may request releases, which chat rooms are told, which events declare
+emergency stops. Every other key is part of its rules.
 """
 ALWAYS = 100
 """The highest risk: a rule that applies from some risk on may concern a release whose risk is not known yet."""

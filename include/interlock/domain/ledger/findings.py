@@ -60,6 +60,16 @@ def mail_text(findings: Sequence[Entry]) -> str:
     )
 
 
+def text_of_events(events: Sequence[Entry]) -> str:
+    """Return the text of the mail about events of other systems that stopped rollouts, in Markdown."""
+    lines = [
+        f"- {_plain(entry.payload.get('what'))} (stop {_plain(entry.payload.get('stop'))}, entry {entry.sequence})"
+        for entry in events
+    ]
+    lift = "To lift a stop, trigger the Dag emergency\\_stop with its id."
+    return "\n".join(["Other systems sent signed events that policy.yaml lets stop rollouts.", "", *lines, "", lift])
+
+
 def _plain(what: Any) -> str:
     """Return a sentence as one line that Markdown leaves as it is."""
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(str(what or "A finding").split()))

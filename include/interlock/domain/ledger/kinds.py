@@ -144,6 +144,12 @@ CHAT_FAILED = _kind(
     "A message could not be sent to a chat room, and why. The release goes on; mails are sent all the same.",
     follows=("end",),
 )
+EVENT_COUNTED = _kind(
+    "event.counted",
+    "Event of another system counted",
+    "A signed webhook of a system that policy.yaml names under events declared an emergency stop.",
+    record="ledger.events:CountedEvent",
+)
 QUESTION_WORDED = _kind(
     "question.worded",
     "Question worded",

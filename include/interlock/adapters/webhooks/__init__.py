@@ -1,0 +1,1 @@
+"""Signed webhooks, as Standard Webhooks (standardwebhooks.com) describe them."""

@@ -1,0 +1,155 @@
+"""Events of other systems: the route of the console, and a ledger in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from interlock.adapters.webhooks.signatures import secrets_in, signed_headers
+from interlock.console.pages import events
+from interlock.domain.calendars.stops import STOPS, stops_in_force
+from interlock.domain.errors import LedgerError, ReleaseError
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.findings import text_of_events
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, EVENT_COUNTED
+from tests.asgi_server import asgi_server
+from tests.memory_ledger import MemoryLedger
+from tests.unit.domain import samples
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SOURCE = {"connection": "pager", "types": ["incident.opened"], "stops": ["bike-shop"], "lasts": "PT2H"}
+
+
+class Console:
+    """The console's app, and what it left in the ledger."""
+
+    def __init__(self) -> None:
+        self.ledger, self.url = MemoryLedger(), ""
+
+    def send(self, *, source: str = "pager", id: str = "msg-1", secret: str = SECRET, **changes: Any) -> Any:
+        data = {"scope": "bike-shop", "reason": "Checkout fails", "incident": "INC-7", **changes.pop("data", {})}
+        event = {
+            "specversion": "1.0",
+            "id": "e1",
+            "source": "/pager",
+            "type": "incident.opened",
+            "data": data,
+            **changes,
+        }
+        return self.post(json.dumps(event).encode(), source=source, id=id, secret=secret)
+
+    def post(self, body: bytes, *, source: str = "pager", id: str = "msg-1", secret: str = SECRET) -> Any:
+        headers = signed_headers(secrets_in(secret, "c"), id, datetime.now(UTC), body)
+        return httpx.post(f"{self.url}/events/{source}", content=body, headers=headers)
+
+    def kept(self, kind: Any) -> list[dict[str, Any]]:
+        return [entry.payload for entry in self.ledger.entries(INSTALLATION, kind=kind)]
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
+    policy = samples.policy(events={"pager": SOURCE})
+    monkeypatch.setattr(events, "load_rules", lambda _: (policy, None))
+    found = {"pager": type("Connection", (), {"password": SECRET})}
+    monkeypatch.setattr(events, "connection_of", lambda name: found[name])
+    made = Console()
+    app = FastAPI()
+    app.state.open_ledger = lambda: made.ledger
+    app.post("/events/{source}")(events.take_event)
+    with asgi_server(app) as made.url:
+        yield made
+
+
+def test_an_incident_stops_rollouts_once(console: Console) -> None:
+    answers = [console.send() for _ in range(2)]
+    assert [one.json()["result"] for one in answers] == ["stopped", "known"]
+    (stop,) = console.kept(EMERGENCY_STOP_DECLARED)
+    assert (stop["scope"], stop["reason"], stop["incident"], stop["by"]) == (
+        "bike-shop",
+        "Checkout fails",
+        "INC-7",
+        "event.pager",
+    )
+    declared = console.ledger.entries(INSTALLATION, kind=STOPS)
+    now = datetime.now(UTC)
+    assert list(stops_in_force(declared, samples.service(), now))
+    assert not list(stops_in_force(declared, samples.service(), now + timedelta(hours=2, seconds=1)))
+    (counted,) = console.kept(EVENT_COUNTED)
+    assert (counted["source"], counted["webhook"], counted["stop"]) == ("pager", "msg-1", stop["id"])
+
+
+def test_a_webhook_that_comes_again_does_not_stop_again_what_people_lifted(console: Console) -> None:
+    stop = console.send().json()["stop"]
+    console.ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, {"id": stop}, actor="rita", key="lifted")
+    assert console.send().json() == {"result": "known", "stop": stop}
+    assert not list(
+        stops_in_force(console.ledger.entries(INSTALLATION, kind=STOPS), samples.service(), datetime.now(UTC))
+    )
+
+
+def test_a_wrong_signature_an_unknown_source_and_none_at_all_get_the_same_answer(console: Console) -> None:
+    other = "whsec_" + "A" * 40
+    answers = [console.send(secret=other), console.send(source="other"), httpx.post(f"{console.url}/events/pager")]
+    assert {(one.status_code, one.text) for one in answers} == {(401, answers[0].text)}
+    assert console.ledger.kept == {}
+
+
+def test_an_event_that_is_too_large_is_not_read_to_its_end(console: Console) -> None:
+    assert console.post(b" " * (events.MAX_BYTES + 1)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{" * 60_000, b'{"specversion": "0.3"}', b"\xff"],
+    ids=["empty", "list", "deep", "another version", "no text"],
+)
+def test_what_is_no_event_is_refused(console: Console, body: bytes) -> None:
+    assert console.post(body).status_code == 400
+    assert console.ledger.kept == {}
+
+
+def test_an_event_of_another_type_does_nothing(console: Console) -> None:
+    assert console.send(type="incident.resolved").json()["result"] == "ignored"
+    assert console.ledger.kept == {}
+
+
+@pytest.mark.parametrize("scope", ["everything", "retail", "no-such-thing"])
+def test_a_source_stops_only_what_policy_lets_it_stop(console: Console, scope: str) -> None:
+    answer = console.send(data={"scope": scope})
+    assert answer.status_code == 422
+    assert "Rule: events.pager.stops, in policy.yaml." in answer.json()["detail"]
+    assert console.ledger.kept == {}
+
+
+def test_a_ledger_that_does_not_answer_has_the_event_sent_again(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise LedgerError("The ledger at postgres://secret does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(console.ledger, "append_once", broken)
+        answer = console.send()
+    assert answer.status_code == 503
+    assert "secret" not in answer.text
+    assert console.send().json()["result"] == "stopped"
+
+
+def test_without_its_secret_nothing_is_taken(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise ReleaseError("no such connection")
+
+    monkeypatch.setattr(events, "connection_of", broken)
+    assert console.send().status_code == 503
+
+
+def test_people_are_told_what_events_stopped(console: Console) -> None:
+    console.send(data={"reason": "Checkout *fails*"})
+    text = text_of_events(console.ledger.entries(INSTALLATION, kind=EVENT_COUNTED))
+    assert r"Emergency stop of bike-shop by an event of pager: Checkout \*fails\*" in text
