@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from typing import Any
@@ -9,18 +11,21 @@ from typing import Any
 import httpx
 import pytest
 
-from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.kinds import RELEASE_ENDED, VERSION_MARKED_BAD
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REQUESTED, VERSION_MARKED_BAD
 from tests.integration.console_airflow import PEOPLE, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console
 
 BOARD = "/interlock/api/v1/board"
+MEASURES = tuple(
+    f"/interlock/api/v1/{path}" for path in ("measures", "measures/releases/releases", "measures.csv", "metrics")
+)
 MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
 
 
 def get(console: Console, user: str, path: str, **params: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {console.token(user)}"}
-    return httpx.get(console.base + path, headers=headers, params=params, timeout=60)
+    return httpx.get(console.base + path, headers=headers, params=params or None, timeout=60)
 
 
 def board(console: Console, **params: Any) -> dict[str, Any]:
@@ -45,6 +50,59 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return problem
 
 
+@pytest.mark.parametrize("path", MEASURES)
+@pytest.mark.parametrize("user", PEOPLE)
+def test_the_measures_are_for_those_who_may_read_runs(console: Console, user: str, path: str) -> None:
+    tell(console)
+    answer = get(console, user, path)
+    if user in MAY_READ:
+        assert answer.status_code == 200, answer.text
+    else:
+        assert_problem(answer, 403)
+
+
+@pytest.mark.parametrize("path", MEASURES)
+def test_who_is_logged_out_gets_no_measures(console: Console, path: str) -> None:
+    assert_problem(httpx.get(console.base + path, timeout=60), 401)
+
+
+def test_a_figure_opens_into_the_releases_that_it_counts(console: Console) -> None:
+    tell(console)
+    figures = {one["key"]: one for one in get(console, "rita", MEASURES[0]).json()["figures"]}
+    found = get(console, "rita", MEASURES[1]).json()
+    assert figures["releases"]["value"] == found["total_entries"] == len(found["releases"])
+    assert f"{RELEASE}/earlier" in {one["run"] for one in found["releases"]}
+    assert get(console, "rita", MEASURES[1], service="till").json()["total_entries"] == 0
+    assert get(console, "rita", MEASURES[1], owner="=1+1").json()["total_entries"] == 0
+    assert get(console, "rita", MEASURES[1], owner="the bike shop's development team").json()["releases"]
+    problem = assert_problem(get(console, "rita", "/interlock/api/v1/measures/luck/releases"), 404)
+    assert "change_lead_time" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"since": "2026-01-01T00:00:00"},
+        {"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"},
+        {"since": "2000-01-01T00:00:00Z"},
+    ],
+    ids=["no time zone", "no time in it", "too long"],
+)
+def test_a_span_that_cannot_be_measured_is_refused(console: Console, wrong: dict[str, str]) -> None:
+    assert "since" in assert_problem(get(console, "rita", MEASURES[0], **wrong), 422)["detail"]
+
+
+def test_the_measures_are_a_table_and_gauges(console: Console) -> None:
+    tell(console)
+    table = list(csv.reader(io.StringIO(get(console, "rita", MEASURES[2]).text)))
+    assert table[0][:3] == ["measure", "unit", "value"]
+    assert {"Change lead time", "Backlog"} <= {row[0] for row in table if row}
+    gauges = get(console, "rita", MEASURES[3])
+    assert gauges.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "# TYPE interlock_change_lead_time_seconds gauge" in gauges.text
+    assert re.search(r'^interlock_releases\{service="bike-shop"\} \d+\.0$', gauges.text, re.MULTILINE)
+
+
 def test_who_is_logged_out_gets_nothing(console: Console) -> None:
     assert_problem(httpx.get(console.base + BOARD, timeout=60), 401)
     wrong = httpx.get(console.base + BOARD, headers={"Authorization": "Bearer wrong"}, timeout=60)
@@ -56,7 +114,9 @@ def tell(console: Console) -> None:
     console.ask("olga", "PATCH", f"/api/v2/dags/{RELEASE}", {"is_paused": False}).raise_for_status()
     told = {"run": f"{RELEASE}/earlier", "service": "bike-shop", "version": "1.0.0", "outcome": "deployed"}
     mark = {"service": "bike-shop", "environment": "production", "version": "0.9.0", "by": "rita", "reason": "Slow"}
+    asked = {"service": "bike-shop", "change_type": "normal"}
     with console.ledger() as ledger:
+        ledger.append(release_chain(RELEASE, "earlier"), RELEASE_REQUESTED, asked, actor="task", key="asked")
         ledger.append(INSTALLATION, RELEASE_ENDED, told, actor="task", key="board/ended")
         ledger.append(INSTALLATION, VERSION_MARKED_BAD, {**mark, "verdict": "bad"}, actor="task", key="board/marked")
 

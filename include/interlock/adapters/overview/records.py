@@ -72,7 +72,7 @@ class Records:
             chains |= {f"release/{one.payload.get('run')}" for one in new[RELEASE_ENDED]}
             chains |= {str(one.payload.get("chain")) for one in new[FINDING_TOLD]} - {INSTALLATION}
             self._running.take((*new[RELEASE_ENDED], *new[FINDING]))
-            for some in _in_parts(sorted(chains)):
+            for some in in_parts(sorted(chains)):
                 self._running.take(ledger.among(some, OF_RELEASES))
             # Only now: what could not be read is read again by the next request.
             for kind, entries in new.items():
@@ -98,5 +98,6 @@ class Records:
         )
 
 
-def _in_parts(chains: Sequence[str]) -> list[Sequence[str]]:
+def in_parts(chains: Sequence[str]) -> list[Sequence[str]]:
+    """Return parts of names of chains that are not too long for one query."""
     return [chains[begin : begin + AT_ONCE] for begin in range(0, len(chains), AT_ONCE)]

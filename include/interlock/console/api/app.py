@@ -15,6 +15,15 @@ import interlock
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 
 from .board import BoardCollection, Overview, board
+from .measures import (
+    MeasuredCollection,
+    MeasuredOverview,
+    MeasuresSummary,
+    measures,
+    measures_as_csv,
+    metrics,
+    releases_of_measure,
+)
 from .problems import RESPONSES, answer_with_problems
 
 PATH = "/api/v1"
@@ -34,4 +43,12 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
     app.get("/board", dependencies=[READS_RUNS], response_model=BoardCollection, responses=RESPONSES, tags=["Board"])(
         board
     )
+    app.state.measured = MeasuredOverview(open_ledger)
+    for path, answer, model in (
+        ("/measures", measures, MeasuresSummary),
+        ("/measures/{key}/releases", releases_of_measure, MeasuredCollection),
+        ("/measures.csv", measures_as_csv, None),
+        ("/metrics", metrics, None),
+    ):
+        app.get(path, dependencies=[READS_RUNS], response_model=model, responses=RESPONSES, tags=["Measures"])(answer)
     return app
