@@ -21,7 +21,7 @@ endef
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations mutation \
+.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations told-changes mutation \
         bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-board bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
 
 help: ## list the commands
@@ -134,6 +134,9 @@ trains: $(READY) ## print the next departures of each train, which services woul
 schemas: $(READY) ## write the JSON Schemas of the catalogue and of ledger entries, and the copies of the ledger's vocabulary
 	@$(INTERLOCK) catalogue schemas
 	@$(BIN)/python -m interlock.adapters.ledger.vocabulary
+
+told-changes: $(TESTED) ## tell ServiceNow of 10,000 releases through a proxy that breaks 30 % of all calls (CHANGES=…, SEED=…)
+	@$(BIN)/python -m tests.told_changes $(or $(CHANGES),10000) $(or $(SEED),16)
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
 	@$(INTERLOCK) policy-backtest --stack $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')

@@ -25,11 +25,13 @@ ROOT = Path(__file__).parents[2]
 CONTROL = [
     "accept_defect",
     "confirm_account",
+    "deliver_records",
     "emergency_stop",
     "mark_version",
     "override_freeze",
     "overtake_releases",
     "reconcile",
+    "retry_deliveries",
     "return_hosts",
     "review_release",
     "withdraw_release",
@@ -437,7 +439,7 @@ def test_a_dag_that_watches_over_releases_says_what_it_does_and_is_under_control
     assert is_controlled(dag_id)
     assert dag["tags"] == ["control"]
     assert dag["owner"] != ["airflow"]
-    assert set(dag["access"]) == (set(WATCHERS) if dag_id == "reconcile" else set(ROLES))
+    assert set(dag["access"]) == (set(WATCHERS) if dag_id in ("deliver_records", "reconcile") else set(ROLES))
     for heading in ("What it does", "When it runs", "Parameters", "What it will not do", "If it fails"):
         assert f"## {heading}\n" in dag["doc"]
     for task, described in dag["tasks"].items():

@@ -21,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(evidence)
     app.command("policy-backtest")(policy_backtest)
     app.command("past-releases")(past_releases)
+    app.command()(deliveries)
     app.command()(roles)
     app.command("permit-keys")(permit_keys)
 
@@ -66,6 +67,29 @@ def explain(
         from .release import explain_and_tell
 
         explain_and_tell(run, as_json=as_json)
+
+
+def deliveries(
+    every: Annotated[bool, typer.Option("--all", help="Also those that are up to date.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a delivery a line.")] = False,
+    stack: Stack = None,
+) -> None:
+    """List what other systems refused, did not answer, or are still to be told of releases; end with 1 if they refused.
+
+    The Dag retry_deliveries has them tried again.
+    """
+    with failures_on_stderr():
+        if asks_stack(stack):
+            options = [name for name, wanted in (("--all", every), ("--json", as_json)) if wanted]
+            raise typer.Exit(run_in_stack(stack_settings(), "deliveries", "--here", *options))
+        from .deliveries import read_deliveries, show
+
+        found = read_deliveries(every=every)
+        if as_json:
+            print(*(one.model_dump_json() for one in found), sep="\n")
+        else:
+            show(found)
+        end(all(one.state != "refused" for one in found))
 
 
 def permit_keys(

@@ -18,18 +18,21 @@ from .errors import CatalogueError
 RELEASES, ROLLBACKS, TRAINS = "release_", "rollback_", "train_"
 """How the names of the Dags begin that there are for each service, and for each train."""
 ACCEPT_DEFECT, CONFIRM_ACCOUNT, EMERGENCY_STOP = "accept_defect", "confirm_account", "emergency_stop"
-MARK_VERSION = "mark_version"
+DELIVER_RECORDS, MARK_VERSION = "deliver_records", "mark_version"
 OVERRIDE_FREEZE, RECONCILE, RETURN_HOSTS = "override_freeze", "reconcile", "return_hosts"
 OVERTAKE_RELEASES, REVIEW_RELEASE, WITHDRAW_RELEASE = "overtake_releases", "review_release", "withdraw_release"
+RETRY_DELIVERIES = "retry_deliveries"
 WATCHMEN = frozenset(
     {
         ACCEPT_DEFECT,
         CONFIRM_ACCOUNT,
+        DELIVER_RECORDS,
         EMERGENCY_STOP,
         MARK_VERSION,
         OVERRIDE_FREEZE,
         OVERTAKE_RELEASES,
         RECONCILE,
+        RETRY_DELIVERIES,
         RETURN_HOSTS,
         REVIEW_RELEASE,
         WITHDRAW_RELEASE,

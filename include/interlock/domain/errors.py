@@ -26,6 +26,7 @@
     │   └── LedgerBroken      an entry was changed, removed, moved or slipped in; carries the break
     ├── DeliveryRefused       another system refused what it was told of a release
     └── TransientError        the outside world did not answer; trying again is right
+        ├── ConditionUnmet    another system does not allow it yet: people have to do something there
         └── SystemBusy        it says when to ask again; carries the time
 
 All but :class:`TransientError` and :class:`HostUnreachable` are final: asking again gives the same answer.
@@ -161,6 +162,10 @@ class LedgerBroken(LedgerError):
 
 class TransientError(ReleaseError):
     """The outside world did not answer; trying again is right."""
+
+
+class ConditionUnmet(TransientError):
+    """Another system does not allow it yet: people have to do something there."""
 
 
 class SystemBusy(TransientError):

@@ -319,10 +319,11 @@ class Ledger:
             yield connection
 
 
-def open_ledger(connection: Any, *, clock: Callable[[], datetime] | None = None) -> Ledger:
+def open_ledger(connection: Any, *, clock: Callable[[], datetime] | None = None, connections: int = 1) -> Ledger:
     """Open the ledger that an Airflow connection of type ``postgres`` names.
 
     :param clock: what time it is, for tests.
+    :param connections: how many connections to its database are kept: as many as threads use it.
     """
     if not connection.host or not connection.login:
         raise AssetMissing(
@@ -341,7 +342,7 @@ def open_ledger(connection: Any, *, clock: Callable[[], datetime] | None = None)
         database=connection.schema or DATABASE,
         query={name: str(extra[name]) for name in _SSL if extra.get(name)},
     )
-    return Ledger(_engine(url), **({"clock": clock} if clock else {}))
+    return Ledger(_engine(url, connections), **({"clock": clock} if clock else {}))
 
 
 def open_as_witness() -> Ledger | None:
@@ -362,10 +363,10 @@ def open_as_witness() -> Ledger | None:
         ) from error
 
 
-def _engine(url: URL) -> Engine:
-    """Return the engine of a ledger: it keeps one connection until the ledger is closed, for a login takes long."""
+def _engine(url: URL, connections: int = 1) -> Engine:
+    """Return the engine of a ledger: it keeps connections until the ledger is closed, for a login takes long."""
     about = {"connect_timeout": 10, "application_name": "interlock"}
-    kept: dict[str, Any] = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True}
+    kept: dict[str, Any] = {"pool_size": connections, "max_overflow": -1, "pool_pre_ping": True}
     return create_engine(url, **kept, json_serializer=_json, connect_args=about, use_native_hstore=False)
 
 

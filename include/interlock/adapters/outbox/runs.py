@@ -12,7 +12,7 @@ from interlock.adapters.ledger.deliveries import Outbox
 from interlock.adapters.ledger.ledger import Ledger
 from interlock.domain.calendars.stops import STOPS
 from interlock.domain.canonical import Model
-from interlock.domain.errors import LedgerBroken, ReleaseError, SystemBusy, TransientError
+from interlock.domain.errors import ConditionUnmet, LedgerBroken, ReleaseError, SystemBusy, TransientError
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import PLAN_MADE, POLICY_RESOLVED
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, Remote
@@ -156,6 +156,9 @@ class _Watched:
         except SystemBusy as error:
             self._outbox.pause(self._name, str(error), error.until)
             self._stop.set()
+            raise
+        except ConditionUnmet:
+            self._outbox.answered(self._name)
             raise
         except TransientError as error:
             self._outbox.pause(self._name, str(error))

@@ -41,6 +41,11 @@ class WebApi:
         self._lock, self._next = threading.Lock(), 0.0
         self.calls = 0
 
+    @property
+    def base_url(self) -> str:
+        """Where it is, without a slash at the end."""
+        return str(self._client.base_url).rstrip("/")
+
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
@@ -106,7 +111,7 @@ class WebApi:
             raise DeliveryRefused(
                 f"{self.shown} answered {asked} with something else than its API promises: {place}: {problem['msg']}.",
                 who="the administrator of the system",
-                next_step="compare the version of the system's API with docs/service-management.md",
+                next_step="compare the version of the system's API with docs/change-records.md",
             ) from None
 
     def _take_turn(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of, environments_of, load_rules, load_service
+from interlock.adapters.catalogue.systems import load_systems
 from interlock.adapters.ledger.past_releases import ended_releases, versions_of
 from interlock.adapters.ledger.stops import request_in
 from interlock.adapters.ledger.withdrawals import releases_under_way
@@ -34,6 +35,7 @@ from interlock.domain.dag_names import (
     MARK_VERSION,
     OVERRIDE_FREEZE,
     RELEASES,
+    RETRY_DELIVERIES,
     REVIEW_RELEASE,
     ROLLBACKS,
 )
@@ -47,6 +49,7 @@ from interlock.domain.ledger.kinds import (
     RELEASE_ENDED,
     family,
 )
+from interlock.domain.outbox.retrying import parse_retry
 from interlock.domain.outcome.marks import MARKS, parse_mark, refuse_marked, refuse_never_released
 from interlock.domain.outcome.review import find_ended, parse_review, refuse_unreviewed
 from interlock.domain.outcome.rollback import parse_rollback, refuse_unknown
@@ -218,6 +221,10 @@ def _of_a_confirmation(dag_id: str, form: Form, asking: Asking) -> None:
         confirmed(request, asking.user, book, findings)
 
 
+def _of_a_retry(dag_id: str, form: Form, asking: Asking) -> None:
+    parse_retry(form, load_systems(asking.folder).systems)
+
+
 _FORMS: dict[str, Callable[[str, Form, Asking], None]] = {
     RELEASES: _of_a_release,
     ROLLBACKS: _of_a_rollback,
@@ -226,6 +233,7 @@ _FORMS: dict[str, Callable[[str, Form, Asking], None]] = {
     EMERGENCY_STOP: _of_a_stop,
     MARK_VERSION: _of_a_mark,
     OVERRIDE_FREEZE: _of_an_override,
+    RETRY_DELIVERIES: _of_a_retry,
     REVIEW_RELEASE: _of_a_review,
 }
 

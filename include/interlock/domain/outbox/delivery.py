@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from interlock.domain.canonical import Model
-from interlock.domain.errors import ReleaseError, SystemBusy, TransientError
+from interlock.domain.errors import ConditionUnmet, ReleaseError, SystemBusy, TransientError
 
 SETTLES_AFTER = timedelta(seconds=90)
 """So long after a request without an answer, it cannot take effect any more; longer than any timeout between here and
@@ -175,7 +175,7 @@ class Delivery(Model):
                 "refused": not passing,
                 "next_at": now + wait,
                 # A refusal is an answer: nothing of it is still on its way.
-                "intent": self.intent if passing and not isinstance(error, SystemBusy) else None,
+                "intent": self.intent if passing and not isinstance(error, (SystemBusy, ConditionUnmet)) else None,
             }
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, StringConstraints
+from pydantic import BeforeValidator, Field, FiniteFloat, StringConstraints
 
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue.values import ChangeType, ConnectionId, Duration, Identifier, Line
@@ -27,16 +27,36 @@ class ToldSystem(Model):
     )
 
 
-class States(Model):
-    """Where a change is, in the states of the instance: their values, such as -5, as nextstates names them."""
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
-    planned: Line
-    assessed: Line
-    scheduled: Line
-    implementing: Line
-    review: Line
-    closed: Line
-    cancelled: Line
+
+StatePath = Annotated[
+    tuple[Line, ...],
+    BeforeValidator(_one_or_more, json_schema_input_type=str | list[str]),
+    Field(
+        min_length=1, max_length=8, description="A state; or several, of which the others are on the way to the last"
+    ),
+]
+"""The values of states, such as "-5", as ``nextstates`` of the instance names them."""
+
+
+class States(Model):
+    """Where a change is, in the states of the instance."""
+
+    planned: StatePath
+    assessed: StatePath
+    scheduled: StatePath
+    implementing: StatePath
+    review: StatePath
+    closed: StatePath
+    cancelled: StatePath
+
+    @property
+    def in_order(self) -> tuple[str, ...]:
+        """All states on the way from planned to closed, in their order; each once."""
+        phases = (self.planned, self.assessed, self.scheduled, self.implementing, self.review, self.closed)
+        return tuple(dict.fromkeys(state for phase in phases for state in phase))
 
 
 class CloseCodes(Model):

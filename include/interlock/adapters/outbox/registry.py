@@ -1,0 +1,34 @@
+"""Systems by their kind in systems.yaml, with the accounts of Airflow's connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from interlock.domain.errors import CatalogueError
+from interlock.domain.outbox.systems_file import ServiceNow, ToldSystem
+
+from .system import System
+
+
+def _service_now(described: ToldSystem, connection: Any) -> System:
+    from interlock.adapters.servicenow.changes import Changes  # not at the top: brings httpx
+    from interlock.adapters.servicenow.instance import open_instance
+
+    assert isinstance(described, ServiceNow)
+    return Changes(open_instance(connection, described.calls_per_second), described)
+
+
+_KINDS: dict[str, Callable[[ToldSystem, Any], System]] = {"servicenow": _service_now}
+
+
+def open_system(described: ToldSystem, connection: Any) -> System:
+    """Return a system of systems.yaml.
+
+    :param connection: the Airflow connection that it names.
+    :raises CatalogueError: its kind is of a newer version of Interlock.
+    """
+    kind = str(getattr(described, "kind", ""))
+    if kind not in _KINDS:
+        raise CatalogueError(f"Systems of the kind {kind!r} are not known here.", next_step="upgrade this component")
+    return _KINDS[kind](described, connection)

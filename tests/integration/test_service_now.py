@@ -1,0 +1,210 @@
+"""Releases as changes of ServiceNow, against a stateful server; and through a proxy that breaks 30 % of all calls."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from interlock.adapters.outbox.delivering import deliver
+from interlock.adapters.servicenow.changes import Changes, plan_in
+from interlock.adapters.servicenow.instance import open_instance
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.errors import AssetMissing, DeliveryRefused, SystemBusy
+from interlock.domain.outbox.delivery import Cursor, Delivery, correlation_of
+from interlock.domain.outbox.facts import Statement, statements
+from interlock.domain.outbox.systems_file import ServiceNow
+from tests import service_now as server
+from tests.factories.told_releases import chain_of, chained, signed, steps
+from tests.service_now import Instance, serving
+
+CHAIN = chain_of(1)
+DESCRIBED = ServiceNow.model_validate(
+    {
+        "kind": "servicenow",
+        "connection": "service_now",
+        "calls_per_second": 1000,
+        "states": {
+            "planned": server.NEW,
+            "assessed": [server.ASSESS, server.AUTHORIZE],
+            "scheduled": server.SCHEDULED,
+            "implementing": server.IMPLEMENT,
+            "review": server.REVIEW,
+            "closed": server.CLOSED,
+            "cancelled": server.CANCELED,
+        },
+        "task_states": {"open": server.OPEN_TASK, "closed": server.CLOSED_TASK, "failed": server.CANCELED_TASK},
+        "templates": {"small-patch": server.TEMPLATE},
+        "configuration_items": {"bike-shop": "f" * 32},
+    }
+)
+
+
+def connection(url: str, **changes: Any) -> SimpleNamespace:
+    fields = {"host": url, "port": None, "schema": None, "conn_type": "http"}
+    login = {"login": server.USER, "password": server.PASSWORD, "extra_dejson": {}}
+    return SimpleNamespace(**{**fields, **login, **changes})
+
+
+@contextmanager
+def opened(answers: Any, described: ServiceNow = DESCRIBED, **changes: Any) -> Iterator[Changes]:
+    with serving(answers) as url:
+        api = open_instance(connection(url, **changes))
+        try:
+            yield Changes(api, described)
+        finally:
+            api.close()
+
+
+def told(end: str = "deployed", **changes: Any) -> tuple[Statement, ...]:
+    entries = chained(CHAIN, steps(end, **changes))
+    return statements(entries, signed(entries))
+
+
+def delivered(system: Changes, said: tuple[Statement, ...]) -> Delivery:
+    kept = [Delivery(system="snow", chain=CHAIN, correlation=correlation_of("snow", CHAIN))]
+    return deliver(kept[0], said, system, kept.append)
+
+
+@pytest.mark.parametrize(
+    ("end", "way", "code"),
+    [
+        ("deployed", "-5 -4 -3 -2 -1 0 3", "successful"),
+        ("backed_out", "-5 -4 -3 -2 -1 0 3", "unsuccessful"),
+        ("rejected", "-5 -4 -3 4", "unsuccessful"),
+        ("withdrawn", "-5 -4 -3 -2 4", "unsuccessful"),
+        ("failed", "-5 4", "unsuccessful"),
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True], ids=["model", "legacy"])
+def test_a_change_goes_through_the_states_of_its_model(end: str, way: str, code: str, legacy: bool) -> None:
+    instance, said = Instance(legacy=legacy), told(end)
+    with opened(instance) as system:
+        done = delivered(system, said)
+    ((sys_id, change),) = instance.changes.items()
+    assert (done.error, done.number, done.told) == ("", "CHG0030001", said[-1].told)
+    assert instance.history[sys_id] == way.split()
+    assert change["close_code"] == code
+    assert [note.splitlines()[-1] for note in instance.journal[sys_id]] == [one.text.splitlines()[-1] for one in said]
+    assert Cursor.read(change["correlation_display"]) == said[-1].told
+
+
+def test_a_change_has_what_an_auditor_reads() -> None:
+    instance, said = Instance(), told()
+    with opened(instance) as system:
+        delivered(system, said)
+    (change,) = instance.changes.values()
+    plan = said[-1].change.plan
+    assert change["short_description"] == "Release bike-shop 1.1.0 to production"
+    assert change["cmdb_ci"] == "f" * 32
+    assert change["start_date"] < change["end_date"]
+    assert change["work_start"] < change["work_end"]
+    assert plan_in(change["correlation_display"]) == plan
+    assert [task["state"] for task in instance.tasks.values()] == [server.CLOSED_TASK] * 2
+    names = [one["file_name"] for one in instance.files]
+    assert names == [f"rollout-plan-{plan[:12]}.json", f"board-decision-{plan[:12]}.json"] if plan else []
+    assert hashlib.sha256(instance.files[0]["content"]).hexdigest() == plan
+
+
+def test_each_change_type_is_made_by_its_own_way() -> None:
+    instance = Instance()
+    with opened(instance) as system:
+        for number, kind in enumerate((ChangeType.NORMAL, ChangeType.EMERGENCY, ChangeType.STANDARD)):
+            (planned, *_) = told(change_type=kind)
+            change = planned.change.model_copy(update={"template": "small-patch"})
+            system.create(f"c{number}", planned.model_copy(update={"change": change}))
+    assert [one["type"] for one in instance.changes.values()] == ["normal", "emergency", "standard"]
+
+
+def test_a_template_without_its_counterpart_is_refused_with_what_to_do() -> None:
+    (planned, *_) = told(change_type=ChangeType.STANDARD)
+    planned = planned.model_copy(update={"change": planned.change.model_copy(update={"template": "small-patch"})})
+    described = DESCRIBED.model_copy(update={"templates": {}})
+    with opened(Instance(), described) as system, pytest.raises(DeliveryRefused, match="add small-patch to templates"):
+        system.create("c", planned)
+
+
+def test_a_condition_that_people_have_to_meet_waits_and_says_which() -> None:
+    instance, said = Instance(approvals=True), told()
+    with opened(instance) as system:
+        waiting = delivered(system, said)
+        assert waiting.state == "failing"
+        assert "CHG0030001 cannot go from Authorize to Scheduled in ServiceNow yet" in waiting.error
+        assert "Approved" in waiting.error
+        assert waiting.intent is None
+        (change,) = instance.changes.values()
+        for person in instance.approvers:
+            instance.decide(change, person, "approved")
+        assert deliver(waiting, said, system, lambda one: None).told == said[-1].told
+
+
+def test_a_mandatory_field_is_named_to_people() -> None:
+    with opened(Instance(mandatory=("u_cost_centre",))) as system:
+        assert "u_cost_centre is mandatory" in delivered(system, told()).error
+    described = DESCRIBED.model_copy(update={"fields": {"u_cost_centre": "4711"}})
+    with opened(Instance(mandatory=("u_cost_centre",)), described) as system:
+        assert delivered(system, told()).error == ""
+
+
+def test_what_was_told_before_is_not_told_again() -> None:
+    instance, said = Instance(), told()
+    with opened(instance) as system:
+        delivered(system, said)
+        before = instance.requests
+        delivered(system, said)  # the row was lost, say
+    assert instance.requests == before + 1
+    assert len(instance.changes) == 1
+
+
+def test_a_duplicate_is_cancelled_and_says_what_it_is() -> None:
+    instance, said = Instance(), told()
+    with opened(instance) as system:
+        for _ in range(2):
+            system.create(correlation_of("snow", CHAIN), said[0])
+        done = delivered(system, said)
+    first, second = instance.changes.values()
+    assert done.number == first["number"]
+    assert (first["state"], second["state"]) == (server.CLOSED, server.CANCELED)
+    assert first["number"] in second["close_notes"]
+
+
+def test_a_quota_is_met_with_the_time_that_the_instance_names() -> None:
+    with opened(Instance(quota=1, window=600)) as system:
+        system.find("a")
+        with pytest.raises(SystemBusy) as refused:
+            system.find("b")
+    assert refused.value.until is not None
+
+
+def test_client_credentials_are_exchanged_for_a_token_and_again_when_it_is_refused() -> None:
+    instance = Instance()
+    extra = {"client_id": server.CLIENT, "client_secret": server.SECRET}
+    with opened(instance, login=None, password=None, extra_dejson=extra) as system:
+        system.find("a")
+        instance.tokens.clear()
+        instance.tokens.add("of somebody else")
+        system.find("b")
+    wrong = {**extra, "client_secret": "x"}
+    with (
+        opened(Instance(), login=None, password=None, extra_dejson=wrong) as system,
+        pytest.raises(DeliveryRefused, match="401"),
+    ):
+        system.find("a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacks"),
+    [
+        ({"host": ""}, "a host"),
+        ({"password": ""}, "login and password"),
+        ({"host": "http://example.service-now.com"}, "not encrypted"),
+        ({"extra_dejson": {"client_id": "x"}, "password": ""}, "client_secret"),
+    ],
+)
+def test_a_connection_that_cannot_be_used_says_what_it_lacks(changes: dict[str, Any], lacks: str) -> None:
+    with pytest.raises(AssetMissing, match=lacks):
+        open_instance(connection("http://127.0.0.1:1", **changes))

@@ -1,0 +1,17 @@
+"""Through a proxy that loses, doubles, delays, reorders and cuts 30 % of all calls, each release has one change."""
+
+from __future__ import annotations
+
+from interlock.adapters.ledger.ledger import open_ledger
+from interlock.estate.settings import Settings
+from tests.integration.ledger_server import ledger_connection
+from tests.told_changes import run
+
+
+def test_no_change_is_lost_doubled_or_wrong_whatever_becomes_of_calls(server: Settings) -> None:
+    with open_ledger(ledger_connection(server), connections=9) as ledger:
+        result = run(ledger, 100, seed=16)
+    assert result.faults.keys() >= {"lost", "doubled", "delayed", "reordered", "cut"}
+    assert (result.missing, result.doubled) == (0, 0)
+    assert (result.wrong_state, result.not_told, result.backwards) == (0, 0, 0)
+    assert (result.lost_notes, result.disordered) == (0, 0)
