@@ -203,7 +203,7 @@ def test_the_service_of_the_walk_through_is_one_that_the_catalogue_takes(tmp_pat
     (folder / "services" / "datasette.yaml").write_text(service, encoding="utf-8")
     assert [fault.partition(". Rule")[0] for fault in what_is_wrong(folder)] == [
         'services/datasette.yaml, line 14, build.registries.0: found "pypi"; allowed: a registry that '
-        "builds.registries of policy.yaml allows for it: none"
+        "builds.registries of policy.yaml allows for it (its owner can add one): none"
     ]
     policy = folder / "policy.yaml"
     changed = policy.read_text(encoding="utf-8").replace("\n  registries: []", "\n  registries: [pypi]")

@@ -22,8 +22,11 @@ from interlock.domain.records import (
     DefectLine,
     EnvironmentPassed,
     EnvironmentTested,
+    MigrationRehearsal,
     PolicyInForce,
     QualityReport,
+    RehearsedTable,
+    RehearsedVersion,
     ReleasePlan,
     RolloutPlan,
     SoakReport,
@@ -332,6 +335,24 @@ class Journey:
         """Freeze the plan."""
         self.rollout = rollout(self.passed, **changes)
         self.put("rollout.frozen", self.rollout, digest=self.rollout.digest)
+        return self
+
+    def rehearsed(self, **changes: Any) -> Journey:
+        """Do the database changes on a restored copy."""
+        ran = RehearsedVersion(release="1.9.0-0", version="1.9.0", smoked=4, tests=12, rows=releases.blob())
+        usual: dict[str, Any] = {
+            "environment": "test",
+            "bundle": BUNDLE.sha256,
+            "steps": "9" * 64,
+            "before": (ran,),
+            "tables": (
+                RehearsedTable(database="repairs", table="tickets", before=1200, after=1201),
+                RehearsedTable(database="repairs", table="old_prices", before=34, after=None),
+            ),
+            "notes": ("repairs: the column tickets.note is longer",),
+            "seconds": {"restore": 40.0, "forward": 2.5, "suites": 50.5},
+        }
+        self.put("migration.rehearsed", MigrationRehearsal(**{**usual, **changes}))
         return self
 
     def approved(self) -> Journey:

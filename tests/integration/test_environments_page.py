@@ -43,7 +43,7 @@ def airflow(console: Console) -> Iterator[str]:
     basket, till = journeys.case("basket", proves=("SHOP-12",)), journeys.case("till")
     failed = journeys.result(journeys.LONG_CASE, "failed", comment="<b>No</b> bikes", evidence="x" * 300)
     with console.ledger() as ledger:
-        under_way = Journey(ledger, release_chain(PATH_RELEASE, UNDER_WAY_ID)).planned().deployed("test")
+        under_way = Journey(ledger, release_chain(PATH_RELEASE, UNDER_WAY_ID)).planned().rehearsed().deployed("test")
         under_way.cases("test", [basket, journeys.LONG_CASE, till], [journeys.result(basket), failed], store)
         under_way.judged("test", defects=journeys.DEFECTS).deployed("integration").tested("user-acceptance")
         voted = Journey(ledger, release_chain(PATH_RELEASE, BOARD_ID)).through().approved()
@@ -69,6 +69,7 @@ def test_how_far_a_release_has_come_is_for_those_who_may_read_all_of_it(airflow:
         "environments": [],
         "steps": [],
         "defects": [],
+        "rehearsal": None,
     }
 
 
@@ -94,6 +95,24 @@ def test_the_tab_shows_each_environment_in_order_with_its_state(airflow: str, pa
     assert digest.get_attribute("title", timeout=5000) is not None
     expect(page.get_by_role("row", name="bill-2")).to_contain_text("the policy stops releases to production")
     expect(page.get_by_role("row", name="total-3")).to_contain_text("fixed by this release")
+
+
+def test_the_tab_shows_the_rehearsal_of_database_changes(airflow: str, page: Page) -> None:
+    page.goto(airflow + where(UNDER_WAY_ID))
+    changes = page.locator("section", has=page.get_by_role("heading", name="Database changes", exact=True))
+    for part in (
+        "rehearsed",
+        "repairs",
+        "2 tables with 1,234 rows; on test",
+        "1.9.0: 4 smoke requests and 12 tests passed",
+        "the column tickets.note is longer",
+        "the table old_prices was taken away",
+        "2 min",
+    ):
+        expect(changes).to_contain_text(part)
+    page.goto(airflow + where(BOARD_ID))
+    expect(page.get_by_role("heading", name="Steps around the waves")).to_be_visible()
+    expect(page.get_by_role("heading", name="Database changes")).to_have_count(0)
 
 
 def test_the_tab_shows_the_runbook_planned_against_actual(airflow: str, page: Page) -> None:

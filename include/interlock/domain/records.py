@@ -363,6 +363,7 @@ class DefectLine(Model):
         exclude_if=not_,
         description="Why it stops the release; if it is accepted: when the acceptance has ended; empty: it does not",
     )
+    failed: bool = Field(False, exclude_if=not_, description="Whether its test case failed in this release")
 
 
 class FailedExpectation(Model):

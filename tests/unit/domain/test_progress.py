@@ -40,6 +40,18 @@ def test_nothing_is_known_before_the_policy_is_resolved() -> None:
     assert seen(Journey()) == Progress(environments=(), steps=(), defects=())
 
 
+def test_the_rehearsal_of_database_changes_is_shown_with_its_copy_and_its_time() -> None:
+    assert seen(Journey().planned()).rehearsal is None
+    done = seen(Journey().planned().rehearsed()).rehearsal
+    assert done is not None
+    assert (done.databases, done.tables, done.rows, done.gone) == (("repairs",), 2, 1234, ("old_prices",))
+    assert [(each.version, each.smoked, each.tests) for each in done.before] == [("1.9.0", 4, 12)]
+    assert (done.environment, done.took, len(done.notes)) == ("test", timedelta(seconds=93), 1)
+    first = seen(Journey().planned().rehearsed(before=(), tables=(), notes=())).rehearsal
+    assert first is not None
+    assert (first.databases, first.before, first.notes) == ((), (), ())
+
+
 def test_the_whole_path_is_shown_from_the_beginning_in_its_order() -> None:
     journey = Journey().planned()
     assert states(journey) == dict.fromkeys(ALL, "pending")

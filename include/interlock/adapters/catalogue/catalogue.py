@@ -351,7 +351,7 @@ def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:
     if any(_unknown_unit(service, policy)) or any(_loosening_service(service, policy)):
         return
     allowed = change_policy.build_rules_of(policy, service).registries
-    what = "a registry that builds.registries of policy.yaml allows for it"
+    what = "a registry that builds.registries of policy.yaml allows for it (its owner can add one)"
     named: list[tuple[Place, Sequence[str]]] = []
     if isinstance(service.build, Prebuilt):
         stores = policy.prebuilt.stores

@@ -666,6 +666,22 @@ function runbook({ run, names, progress }) {
   return section("Steps around the waves", table(heads, rows, "", "cards"));
 }
 
+// The database changes of the release, as they went on a restored copy before people were asked.
+function rehearsal({ progress: { rehearsal: done } }) {
+  if (!done) return null;
+  const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+  const ran = done.before.map((one) => element("li", {}, `${one.version}: ${count(one.smoked, "smoke request", "smoke requests")} and ${count(one.tests, "test", "tests")} passed`));
+  const changed = [...done.notes, ...done.gone.map((table) => `the table ${table} was taken away`)].map((text) => element("li", {}, text));
+  const row = [
+    [pill("rehearsed", "passed"), quiet(when(done.at))],
+    [done.databases.join(", ") || "no tables", quiet(`${count(done.tables, "table", "tables")} with ${count(done.rows, "row", "rows")}; on ${done.environment}`)],
+    ran.length ? element("ul", { class: "quiet" }, ran) : quiet("production runs nothing yet"),
+    changed.length ? element("ul", { class: "quiet" }, changed) : quiet("they only add"),
+    inWords(seconds(done.took)),
+  ];
+  return section("Database changes", table(["Result", "Restored copy", "Version before, on the schema after", "What changed", "Took"], [row], "", "cards"));
+}
+
 function defects({ progress }) {
   return progress.defects.length ? section("Defects", defectTable(progress.defects)) : null;
 }
@@ -702,7 +718,7 @@ function documents({ files: { notes, evidence, problem } }) {
 const zoneOfTimes = () => element("p", { class: "quiet" }, "All times on this page are in UTC.");
 
 function show(release) {
-  const own = dagId.startsWith(TRAINS) ? TRAIN_PARTS : [heading, glance, stages, environments, runbook, decisions, changes, risk, quality, defects, hosts, people, documents];
+  const own = dagId.startsWith(TRAINS) ? TRAIN_PARTS : [heading, glance, stages, environments, rehearsal, runbook, decisions, changes, risk, quality, defects, hosts, people, documents];
   const parts = [...own, zoneOfTimes];
   const shown = [...page.children];
   const now = parts.flatMap((part) => part(release)).filter(Boolean);

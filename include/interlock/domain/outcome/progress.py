@@ -30,6 +30,7 @@ from interlock.domain.records import (
     EnvironmentTested,
     FailedExpectation,
     HostResult,
+    MigrationRehearsal,
     PathStep,
     PlannedStep,
     PolicyInForce,
@@ -148,12 +149,35 @@ class StepProgress(Model):
     runs: tuple[StepRun, ...]
 
 
+class RehearsedOn(Model):
+    """A version that ran on the changed copy."""
+
+    version: str
+    smoked: int = Field(description="Smoke requests that were answered as expected")
+    tests: int = Field(description="Tests of its suites that passed")
+
+
+class RehearsalProgress(Model):
+    """How the database changes went on a restored copy."""
+
+    at: datetime = Field(description="When the rehearsal was recorded, which is when it had succeeded")
+    environment: str = Field(description="Whose hosts did it")
+    databases: tuple[str, ...] = Field(description="The databases of which a copy was restored")
+    tables: int
+    rows: int = Field(description="Rows of the restored copy, in all tables")
+    gone: tuple[str, ...] = Field((), description="Tables that the changes took away")
+    before: tuple[RehearsedOn, ...] = Field(description="The versions of production that ran on the copy after it")
+    notes: tuple[str, ...] = Field((), description="What was changed beyond adding something")
+    took: timedelta
+
+
 class Progress(Model):
     """How far a release has come, by its chain."""
 
     environments: tuple[EnvironmentProgress, ...]
     steps: tuple[StepProgress, ...]
     defects: tuple[DefectLine, ...]
+    rehearsal: RehearsalProgress | None = Field(None, description="None: no database change, or not rehearsed (yet)")
 
 
 def progress_of(entries: Sequence[Entry], names: Mapping[str, str]) -> Progress:
@@ -167,6 +191,25 @@ def progress_of(entries: Sequence[Entry], names: Mapping[str, str]) -> Progress:
         environments=tuple(_environments(entries, plan)),
         steps=tuple(_step(entries, plan, step, names) for step in plan.steps) if plan else (),
         defects=defects_of(entries),
+        rehearsal=_rehearsal(entries),
+    )
+
+
+def _rehearsal(entries: Sequence[Entry]) -> RehearsalProgress | None:
+    entry = _entry(entries, kinds.MIGRATION_REHEARSED)
+    if entry is None:
+        return None
+    done = MigrationRehearsal.model_validate(entry.payload, extra="ignore")
+    return RehearsalProgress(
+        at=entry.at,
+        environment=done.environment,
+        databases=tuple(dict.fromkeys(one.database for one in done.tables)),
+        tables=len(done.tables),
+        rows=sum(one.before for one in done.tables),
+        gone=tuple(one.table for one in done.tables if one.after is None),
+        before=tuple(RehearsedOn(version=one.version, smoked=one.smoked, tests=one.tests) for one in done.before),
+        notes=done.notes,
+        took=timedelta(seconds=sum(done.seconds.values())),
     )
 
 

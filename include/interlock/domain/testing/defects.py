@@ -208,6 +208,7 @@ def _line(
         "severity": defect.severity,
         "environment": defect.environment,
         "version": defect.version,
+        "failed": result == "failed",
     }
     if result == "passed":
         return DefectLine(**about, state="fixed")
@@ -221,9 +222,13 @@ def _line(
 
 
 def accepted_with(failure: FailedExpectation, lines: Iterable[DefectLine]) -> tuple[str, ...]:
-    """Return the defects that people accept when they waive a failure: those that made the expectation fail."""
+    """Return the defects that people accept when they waive a failure: those that made the expectation fail.
+
+    Who waives failed cases has seen these failures. An open defect whose case was not run, or passed, is not accepted
+    with them.
+    """
     if failure.suite == "defects":
         return tuple(line.id for line in lines if line.stops and line.state == "open")
     if failure.suite == "cases" and "failed" in failure.expected:
-        return tuple(line.id for line in lines if line.state in ("new", "open"))
+        return tuple(line.id for line in lines if line.failed and line.state in ("new", "open"))
     return ()
