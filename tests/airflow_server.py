@@ -200,9 +200,36 @@ class AirflowServer(ThreadingHTTPServer):
 
     def _beside(self, path: str, query: dict[str, list[str]]) -> Any:
         """Return what is answered beside the run's own rows."""
+        if path == "/interlock/watched":
+            return self._watched({name: values[0] for name, values in query.items()})
         if path == "/api/v2/eventLogs":
             return self._page(self._audited(query), query, "event_logs")
         return self.more.get(path)
+
+    def _watched(self, query: dict[str, str]) -> dict[str, Any]:
+        """Return what Interlock's plugin says of a run."""
+        asked = (query["dag_id"], query["run_id"])
+        run = self.run if asked == RUN and self.knows_run else self.runs.get(asked)
+        path = "/api/v2/dags/{}/dagRuns/{}/taskInstances".format(*asked)
+        tasks = [
+            {
+                "task_id": one["task_id"],
+                "map_index": one["map_index"],
+                "state": one["state"],
+                "tries": [
+                    row["state"]
+                    for row in self.more.get(f"{path}/{one['task_id']}/tries", {}).get("task_instances", ())
+                ],
+                "result": self.more.get(f"{path}/{one['task_id']}/xcomEntries/return_value", {}).get("value"),
+            }
+            for one in (self.tasks if asked == RUN else ())
+        ]
+        bundles = [one["bundle_name"] for one in (run or {}).get("dag_versions") or () if one.get("bundle_name")]
+        return {
+            "run": run and {**{key: run[key] for key in ("state",) if key in run}, "bundles": bundles},
+            "tasks": tasks if run else [],
+            "audit": self._audited({"dag_id": [asked[0]], "after": [query["after"]]}),
+        }
 
     def _audited(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
         wanted = {name: query[name][0] for name in ("dag_id", "run_id", "event") if name in query}

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.airflow.watched_run import watched_run
 from interlock.domain.ledger import interventions
 from interlock.domain.ledger.interventions import AuditRow
 from tests.integration.console_airflow import BACKED_OUT_ID, PATH_RELEASE, RELEASE, RUN_ID
@@ -50,6 +51,35 @@ def test_the_reader_sees_runs_tasks_and_whether_a_dag_is_paused(console: Console
     rows = api.task_instances(RELEASE, BACKED_OUT_ID)
     assert all({"task_id", "map_index", "state", "try_number"} <= row.keys() for row in rows)
     assert len(api.tries(RELEASE, BACKED_OUT_ID, rows[0]["task_id"], rows[0]["map_index"])) == 1
+
+
+def test_the_plugin_says_at_once_what_airflows_routes_say_one_by_one(
+    console: Console, api: AirflowApi, began: datetime
+) -> None:
+    console.ask("opal", "PATCH", TASK, {"new_state": "skipped"})
+    for run_id in (BACKED_OUT_ID, RUN_ID):
+        record = watched_run(api, RELEASE, run_id, began - timedelta(days=1))
+        run = api.run(RELEASE, run_id)
+        bundles = [one["bundle_name"] for one in run["dag_versions"] if one.get("bundle_name")]
+        assert (record.state, list(record.bundles)) == (run["state"], bundles)
+        rows = api.task_instances(RELEASE, run_id)
+        assert [(one.task_id, one.map_index, one.state) for one in record.tasks] == [
+            (row["task_id"], row["map_index"], row["state"]) for row in rows
+        ]
+        for one in record.tasks:
+            assert one.result == api.result(RELEASE, run_id, one.task_id, one.map_index), one.task_id
+            assert one.tries == api.tries(RELEASE, run_id, one.task_id, one.map_index), one.task_id
+        assert record.audit == api.audit_log(began - timedelta(days=1), dag_id=RELEASE)
+    assert watched_run(api, RELEASE, "manual__gone", began).state is None
+
+
+def test_the_record_is_for_those_who_may_read_all_of_it(console: Console) -> None:
+    path = f"/interlock/watched?dag_id={RELEASE}&run_id={quote(RUN_ID)}&after=2026-01-01T00:00:00Z"
+    allowed = {user: console.ask(user, "GET", path).status_code for user in ("audrey", "rita", "opal", "ben")}
+    assert allowed == {"audrey": 200, "rita": 403, "opal": 403, "ben": 403}
+    assert httpx.get(f"{console.base}{path}", timeout=30).status_code == 401
+    too_early = path.replace("2026-01-01T00:00:00Z", "yesterday")
+    assert console.ask("audrey", "GET", too_early).status_code == 422
 
 
 def test_what_was_refused_is_told_from_what_was_done(console: Console, api: AirflowApi, began: datetime) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from operator import not_
 from typing import Any, NoReturn, Protocol, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import Field
@@ -118,16 +118,14 @@ class AirflowApi:
 
     @classmethod
     def of(cls, connection: Login) -> Self:
-        """Return the client of an Airflow connection: host, port, schema (http or https), login and password."""
+        """Return the client of an Airflow connection: host, port, schema (http or https), login, password and path."""
         if not (connection.host and connection.login and connection.password):
             raise ReleaseError(
                 "The Airflow connection to the REST API lacks its host, login or password.",
                 who="the platform engineer",
                 next_step="set them in the connection that the release uses to read its votes",
             )
-        port = f":{connection.port}" if connection.port else ""
-        url = f"{connection.schema or 'http'}://{connection.host}{port}"
-        return cls(url, connection.login, connection.password)
+        return cls(url_of(connection), connection.login, connection.password)
 
     def __enter__(self) -> Self:
         """Log in."""
@@ -242,6 +240,15 @@ class AirflowApi:
             rows = self.pages("eventLogs", "event_logs", after=after.isoformat(), order_by="event_log_id", **wanted)
             return tuple(audit_row(row) for row in rows)
 
+    def page(self, path: str, **wanted: str) -> Any:
+        """Return what a page of Interlock's plugin says."""
+        with _explained(f"read the page {path}"):
+            return self._read(f"{self.url}/interlock/{path}", **wanted).json()
+
+    def followed(self, value: Any) -> Any:
+        """Return the result of a task, given as Airflow's database has it."""
+        return self._follow(parsed_result(value))
+
     def runs(self, dag_prefix: str, since: datetime) -> tuple[tuple[str, str], ...]:
         """Return Dag and run of every run since an instant of the Dags whose names begin so."""
         with _explained(f"read the runs of {dag_prefix}…"):
@@ -288,7 +295,7 @@ class AirflowApi:
             if reply.status_code == httpx.codes.NOT_FOUND:
                 return None
             reply.raise_for_status()
-            return self._follow(parsed_result(reply.json()["value"]))
+            return self.followed(reply.json()["value"])
 
     def dags(self) -> dict[str, DagSeen]:
         """Return every Dag that this account may see, including a Dag whose file was removed."""
@@ -333,6 +340,21 @@ class AirflowApi:
     @staticmethod
     def _unless_conflict(reply: httpx.Response) -> bool:
         return reply.status_code != httpx.codes.CONFLICT and reply.raise_for_status().is_success
+
+
+def url_of(connection: Login) -> str:
+    """Return the address of the API server that an Airflow connection names, without a slash at its end.
+
+    An Airflow whose ``[api] base_url`` has a path answers log-ins, tasks and pages only below that path. The extra
+    ``path`` of the connection says another one.
+    """
+    from airflow.sdk.configuration import conf  # not at the top: reads Airflow's configuration
+
+    port = f":{connection.port}" if connection.port else ""
+    said = getattr(connection, "extra_dejson", {}).get("path")
+    path = said if said is not None else urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path
+    below = f"/{str(path).strip('/')}".rstrip("/")
+    return f"{connection.schema or 'http'}://{connection.host}{port}{below}"
 
 
 def dag_path(dag_id: str) -> str:

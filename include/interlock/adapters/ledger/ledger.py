@@ -272,6 +272,14 @@ class Ledger:
         with self._reading() as connection:
             return tuple(sorted(connection.scalars(both)))
 
+    def began(self, beginning: str) -> dict[str, datetime]:
+        """Return when each chain with a prefix began; nothing of it is checked here."""
+        first = select(ENTRIES.c.chain, ENTRIES.c.at).where(
+            ENTRIES.c.sequence == 1, ENTRIES.c.chain.startswith(beginning, autoescape=True)
+        )
+        with self._reading() as connection:
+            return {chain: at for chain, at in connection.execute(first)}
+
     def heads(self, chain: str) -> tuple[SignedHead, ...]:
         """Return the signed heads of a chain, in order; who signed them is not checked here."""
         with self._reading() as connection:

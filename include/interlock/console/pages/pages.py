@@ -33,7 +33,7 @@ from interlock.domain.errors import AssetMissing, CatalogueError, RequestRefused
 from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.locations import PACKAGE, catalogue_folder
 
-from . import downloads, explain, matrix, progress, schedule
+from . import downloads, explain, matrix, progress, schedule, watched
 from .downloads import Store
 from .events import take_event
 from .in_force import in_force
@@ -62,6 +62,9 @@ READS_ALL = [
 """For what holds the logs, the answers and the records of a run."""
 
 
+READS_AUDIT_LOG = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
+
+
 def create_app(
     open_artifacts: Callable[[], ArtifactStore] = configured_store, open_ledger: OpenLedger = configured_ledger
 ) -> FastAPI:
@@ -76,6 +79,7 @@ def create_app(
     app.get("/tests", dependencies=[READS_RUNS])(tests_page)
     app.get("/matrix", dependencies=READS_ALL)(matrix.shown)
     app.get("/explain", dependencies=READS_ALL)(explain.shown)
+    app.get("/watched", dependencies=[*READS_ALL, READS_AUDIT_LOG])(watched.shown)
     app.get("/progress", dependencies=READS_ALL)(progress.shown)
     app.get("/reports", dependencies=[READS_RUNS])(reports)
     app.get("/docs/{dag_id}/{run_id}/{stage}", dependencies=[READS_RUNS])(docs_index)

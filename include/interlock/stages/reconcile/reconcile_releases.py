@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.airflow.watched_run import WatchedRun, watched_run
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catalogue
 from interlock.domain.board.questions import asks_people
-from interlock.domain.catalogue import Service
-from interlock.domain.change.effective import what_changed
+from interlock.domain.catalogue import Catalogue
+from interlock.domain.change.amended import what_voids
 from interlock.domain.dag_names import EMERGENCY_STOP, RELEASES, ROLLBACKS, TRAINS, dags_of_service
 from interlock.domain.errors import CatalogueError, LedgerBroken, TransientError
 from interlock.domain.ledger import airflow_record, interventions
@@ -24,6 +25,7 @@ from interlock.domain.ledger.airflow_record import RunSeen
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.findings import Finding
 from interlock.domain.ledger.kinds import ATTEMPT_REFUSED, BREAK_GLASS_USED, RELEASE_CLOSED
+from interlock.domain.ledger.runs import CHAINS
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.taskflow import stage_task
@@ -47,14 +49,15 @@ def check_releases() -> int:
     overtaken others.
     """
     now = datetime.now(UTC)
-    services = {dag_id: service for service in _load_services() for dag_id in dags_of_service(service.name)}
+    catalogue = _load_catalogue()
+    services = {dag_id: name for name in (catalogue.services if catalogue else ()) for dag_id in dags_of_service(name)}
     with resources.ledger() as ledger, resources.airflow_api() as api:
         ours, seen = _find_own_dags(ledger), api.dags()
         runs = _find_releases(ledger, api, ours, now)
-        found, passing = _compare_releases(ledger, api, runs, services)
+        found, passing = _compare_releases(_Look(ledger, api, catalogue, runs), runs, services)
         paused = [dag_id for dag_id in (*services, EMERGENCY_STOP) if dag_id in seen and seen[dag_id].is_paused]
         found += _find_paused_dags(api, paused, now - WATCH_AFTER_END)
-        found += find_missed_overtakings(ledger, api, {one.name for one in services.values()}, runs, now)
+        found += find_missed_overtakings(ledger, api, {*services.values()}, runs, now)
         found += airflow_record.check_replaced_dags(
             {one: seen[one].place for one in ours if one in seen}, resources.home(), runs
         )
@@ -71,17 +74,19 @@ def _find_own_dags(ledger: Ledger) -> frozenset[str]:
 
 
 def _compare_releases(
-    ledger: Ledger, api: AirflowApi, runs: Iterable[tuple[str, str]], services: Mapping[str, Service]
+    look: _Look, runs: Iterable[tuple[str, str]], services: Mapping[str, str]
 ) -> tuple[list[Finding], TransientError | None]:
     """Return the findings about releases, and a transient error if one could not be checked for now.
 
     A release that cannot be checked at all is a finding. The others are checked nevertheless.
+
+    :param services: the service of each Dag.
     """
     found: list[Finding] = []
     passing: TransientError | None = None
     for dag_id, run_id in runs:
         try:
-            found += _compare_release(ledger, api, dag_id, run_id, services.get(dag_id))
+            found += _compare_release(look, dag_id, run_id, services.get(dag_id))
         except TransientError as error:
             log.warning("%s, run %s, could not be checked now: %s", dag_id, run_id, error)
             passing = error
@@ -91,13 +96,41 @@ def _compare_releases(
     return found, passing
 
 
-def _load_services() -> tuple[Service, ...]:
-    """Return the services; none while policy.yaml or board.yaml is broken. Everything else is checked nevertheless."""
+class _Look:
+    """What all releases of a look have in common, read once."""
+
+    def __init__(
+        self, ledger: Ledger, api: AirflowApi, catalogue: Catalogue | None, runs: Iterable[tuple[str, str]]
+    ) -> None:
+        self.ledger, self.api, self.catalogue = ledger, api, catalogue
+        every = ledger.began(CHAINS)
+        self._began = {chain: at for run in runs if (at := every.get(chain := release_chain(*run)))}
+
+    def began(self, chain: str) -> datetime:
+        """Return when a chain began; without one, an instant after which nothing matters."""
+        return self._began.get(chain) or datetime.now(UTC)
+
+    @cached_property
+    def accounted(self) -> list[interventions.Refusal]:
+        """What was refused or done by break-glass access, which is a finding already."""
+        kinds = (ATTEMPT_REFUSED, BREAK_GLASS_USED)
+        entries = (entry for kind in kinds for entry in self.ledger.entries(INSTALLATION, kind=kind))
+        return [interventions.refusal(entry.payload) for entry in entries]
+
+    @cached_property
+    def edits(self) -> tuple[interventions.AuditRow, ...]:
+        """Edits of connections since the first of the releases began."""
+        first = min(self._began.values(), default=datetime.now(UTC))  # or none began
+        return self.api.audit_log(first, event_pattern="connection")
+
+
+def _load_catalogue() -> Catalogue | None:
+    """Return the catalogue; none while policy.yaml or board.yaml is broken. Everything else is checked nevertheless."""
     try:
-        return tuple(load_catalogue(catalogue_folder()).services.values())
+        return load_catalogue(catalogue_folder())
     except CatalogueError as error:
         log.error("Releases could not be compared with the catalogue, because the catalogue is invalid: %s", error)
-        return ()
+        return None
 
 
 def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[tuple[str, str]]:
@@ -107,78 +140,68 @@ def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: 
     return list(dict.fromkeys((*known, *(run for run in runs if run[0] in ours))))
 
 
-def _compare_release(
-    ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None
-) -> Iterator[Finding]:
+def _compare_release(look: _Look, dag_id: str, run_id: str, service: str | None) -> Iterator[Finding]:
     """Yield what contradicts the chain of a release. check_ledger reports broken chains."""
     chain = release_chain(dag_id, run_id)
-    seen = _read_run(api, dag_id, run_id)
+    now = datetime.now(UTC)
+    record = watched_run(look.api, dag_id, run_id, look.began(chain) - interventions.MAX_CLOCK_SKEW)
+    seen = _seen(look.api, record, dag_id, run_id, now)
     try:
-        entries = ledger.entries(chain)
+        entries = look.ledger.entries(chain)
     except LedgerBroken:
         return
     found = [*airflow_record.check_run(seen, entries, asks_people), *airflow_record.check_decisions(entries)]
     found += airflow_record.check_bundles(seen, resources.home())
     if entries:
-        found += _find_interventions(ledger, api, dag_id, run_id, service, entries)
-    if service is not None:
-        catalogue = resources.catalogue_of(service.name)
-        found += airflow_record.check_catalogue(entries, partial(what_changed, catalogue=catalogue))
+        found += _find_interventions(look, record, dag_id, run_id, service, entries)
+    if service is not None and look.catalogue is not None:
+        of_service = look.catalogue.of(service)
+        found += airflow_record.check_catalogue(entries, partial(what_voids, catalogue=of_service))
     yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
 
 
-def _read_run(api: AirflowApi, dag_id: str, run_id: str) -> RunSeen:
-    now = datetime.now(UTC)
-    run = api.run_if_any(dag_id, run_id)
-    if run is None:
+def _seen(api: AirflowApi, record: WatchedRun, dag_id: str, run_id: str, now: datetime) -> RunSeen:
+    if record.state is None:
         return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=now)
-    rows = api.task_instances(dag_id, run_id)
-    tasks = [
-        airflow_record.Task(
-            task_id=row["task_id"],
-            map_index=row["map_index"],
-            state=row["state"],
-            tries=api.tries(dag_id, run_id, row["task_id"], row["map_index"]) if (row["try_number"] or 0) > 1 else (),
-        )
-        for row in rows
-    ]
-    results = [
-        airflow_record.HandedOn(task_id=one.task_id, map_index=one.map_index, value=value)
-        for one in tasks
-        if not asks_people(one.task_id) and one.state in ("success", "failed")
-        if (value := api.result(dag_id, run_id, one.task_id, one.map_index)) is not None
-    ]
-    answers = [one for one in api.answers(dag_id, run_id) if one.answered]
+    asked = any(asks_people(task.task_id) for task in record.tasks)
+    answers = api.answers(dag_id, run_id, answered=True) if asked else ()
     return RunSeen(
         dag_id=dag_id,
         run_id=run_id,
-        state=str(run["state"]),
-        bundles=tuple(one["bundle_name"] for one in run.get("dag_versions") or () if one.get("bundle_name")),
-        tasks=tuple(tasks),
+        state=record.state,
+        bundles=record.bundles,
+        tasks=tuple(
+            airflow_record.Task(
+                task_id=one.task_id,
+                map_index=one.map_index,
+                state=one.state,
+                tries=one.tries if len(one.tries) > 1 else (),
+            )
+            for one in record.tasks
+        ),
         answered=frozenset((one.task_id, one.map_index) for one in answers),
         votes=tuple(one.vote() for one in answers),
-        handed_on=tuple(results),
+        handed_on=tuple(
+            airflow_record.HandedOn(task_id=one.task_id, map_index=one.map_index, value=one.result)
+            for one in record.tasks
+            if not asks_people(one.task_id) and one.state in ("success", "failed") and one.result is not None
+        ),
         at=now,
     )
 
 
 def _find_interventions(
-    ledger: Ledger, api: AirflowApi, dag_id: str, run_id: str, service: Service | None, entries: Sequence[Entry]
+    look: _Look, record: WatchedRun, dag_id: str, run_id: str, service: str | None, entries: Sequence[Entry]
 ) -> Iterator[Finding]:
     """Yield the manual changes since the release began, from Airflow's audit log."""
     now, began = datetime.now(UTC), entries[0].at
-    rows = interventions.settled(api.audit_log(began - interventions.MAX_CLOCK_SKEW, dag_id=dag_id), now)
-    edits = api.audit_log(began, event_pattern="connection") if service else ()
-    accounted = [
-        interventions.refusal(entry.payload)
-        for kind in (ATTEMPT_REFUSED, BREAK_GLASS_USED)  # BREAK_GLASS_USED is a finding already
-        for entry in ledger.entries(INSTALLATION, kind=kind)
-    ]
-    done = interventions.done_by_hand(rows, accounted, dag_id=dag_id, run_id=run_id)
+    rows = interventions.settled(record.audit, now)
+    done = interventions.done_by_hand(rows, look.accounted, dag_id=dag_id, run_id=run_id)
     closed = next((entry.at for entry in entries if entry.kind == RELEASE_CLOSED), now)
-    connections = resources.connections_of(service) if service else ()
-    edited = [row for row in interventions.connections_edited(edits, connections) if row.at < closed]
-    for row in (*done, *edited):
+    described = look.catalogue.services.get(service) if service and look.catalogue else None
+    connections = resources.connections_of(described) if described else ()
+    edits = [row for row in look.edits if began < row.at < closed]
+    for row in (*done, *interventions.connections_edited(edits, connections)):
         yield Finding(
             kind="by_hand", what=f"Airflow's audit log: {row}.", evidence={"row": row.model_dump(mode="json")}
         )
