@@ -124,7 +124,7 @@ JWT_SECRET = "for tests only, and long enough, for tests only, and long enough"
 
 def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, str]:
     """Return the environment of each of this Airflow's processes."""
-    database = home / "database"
+    database, below = home / "database", home / "below"
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__AUTH_MANAGER": auth_manager,
@@ -142,7 +142,7 @@ def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, st
         else f"sqlite:///{home}/airflow.db",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}{below.read_text() if below.exists() else ''}",
         "AIRFLOW__API__SECRET_KEY": "for tests only, and long enough",
         "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

@@ -98,9 +98,12 @@ class Console:
 
 
 @contextmanager
-def console_server(home: Path, auth_manager: str = "ours", *, on_postgres: bool = False) -> Iterator[Console]:
+def console_server(
+    home: Path, auth_manager: str = "ours", *, on_postgres: bool = False, below: str = ""
+) -> Iterator[Console]:
     """Run an Airflow with our plugin, and a PostgreSQL with its ledger.
 
+    :param below: the path below which it is served, such as ``/airflow``.
     :param on_postgres: Airflow's own database is there, too.
     """
     shutil.copytree(ROOT / "include" / "catalogue", home / "catalogue")
@@ -110,7 +113,7 @@ def console_server(home: Path, auth_manager: str = "ours", *, on_postgres: bool 
         if on_postgres:
             (home / "database").write_text(airflow_url(settings))
         witness.prepare(settings)
-        with _airflow(home, auth_manager, witness.of_the_api_server(settings)) as base:
+        with _airflow(home, auth_manager, witness.of_the_api_server(settings), below) as base:
             yield Console(base, home, settings)
 
 
@@ -122,8 +125,9 @@ def airflow_url(settings: Settings) -> str:
 
 
 @contextmanager
-def _airflow(home: Path, auth_manager: str, variables: Mapping[str, str]) -> Iterator[str]:
+def _airflow(home: Path, auth_manager: str, variables: Mapping[str, str], below: str) -> Iterator[str]:
     port = free_port()
+    (home / "below").write_text(below)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "INTERLOCK"))}
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
@@ -135,7 +139,7 @@ def _airflow(home: Path, auth_manager: str, variables: Mapping[str, str]) -> Ite
             start_new_session=True,
         )
         try:
-            base = f"http://127.0.0.1:{port}"
+            base = f"http://127.0.0.1:{port}{below}"
             _wait_for(server, base, home / "server.log")
             yield base
         finally:

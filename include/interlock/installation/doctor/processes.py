@@ -12,7 +12,7 @@ import httpx
 import interlock
 from interlock.adapters.airflow.connections import stored_connection
 from interlock.adapters.airflow.execution_api import Served, refuse_unguarded, served_by
-from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.airflow.rest_api import AirflowApi, url_of
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, version_of
 from interlock.adapters.permits.installation import api_servers, seen
 from interlock.adapters.signing.signing import key_id
@@ -85,9 +85,7 @@ def execution_api() -> Iterator[Finding]:
 
 def public_url() -> str:
     """Return where releases read Airflow's API: the address of the connection ``interlock_airflow``."""
-    found = stored_connection("interlock_airflow")
-    port = f":{found.port}" if found.port else ""
-    return f"{found.schema or 'http'}://{found.host}{port}"
+    return url_of(stored_connection("interlock_airflow"))
 
 
 def components() -> Iterator[Finding]:
