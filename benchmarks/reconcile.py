@@ -49,7 +49,12 @@ def rows_of(chain: str, kinds: tuple[str, ...], count: int, end: datetime) -> li
     last, rows = None, []
     for number in range(count):
         at = end - timedelta(minutes=count - number)
-        payload: dict[str, Any] = {"what": "Something that was seen", "at": at.isoformat(), "user": "olga"}
+        payload: dict[str, Any] = {
+            "what": "Something that was seen",
+            "at": at.isoformat(),
+            "user": "olga",
+            "run": f"{chain}/{number}",
+        }
         kind = kinds[number % len(kinds)]
         last = next_entry(last, chain=chain, at=at, actor="bench", kind=kind, key=f"{chain}/{number}", payload=payload)
         rows.append(

@@ -218,7 +218,7 @@ def office(server: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (ec2, "find_instances", lambda *_: HOSTS),
         (rollout, "prove_back_out", lambda *_: back),  # what hosts say of themselves is the fleet's tests
         (permits, "_done_by_hand", lambda *_: ()),
-        (permits.installation, "faults_now", lambda *_: ()),  # test_permit_installation.py
+        (permits.installation, "faults_now", lambda *_, **__: ()),  # test_permit_installation.py
         (resources, "connections_of", lambda _: frozenset((resources.LEDGER, CONNECTION))),
         (resources, "connection_or_none", lambda name: BaseHook.get_connection(name) if name == CONNECTION else None),
     ):

@@ -104,6 +104,9 @@ class PolicyInForce(Record):
     )
     digest: Sha256 = Field(description="Of the rules; of an older release: of the files that concern its service")
     rules: Later[Rules] = Field(None, description="What the catalogue says about this release: domain/change/effective")
+    commit: Later[str] = Field(
+        None, description="Of the catalogue's repository, when the release began; none: it has none"
+    )
     may_waive: Later[dict[str, tuple[str, ...]]] = Field(
         None, description="Suite: users who may waive its failures in this release; none: whoever has the role"
     )

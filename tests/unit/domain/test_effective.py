@@ -20,7 +20,7 @@ from interlock.domain.change.effective import (
     differences,
     digest_now,
     rules_for,
-    what_changed,
+    what_differs,
 )
 from interlock.domain.change.policy import waiver_allowed
 from interlock.locations import CATALOGUE
@@ -60,7 +60,7 @@ def sets(file: str, *path: str | int, to: Any) -> Edit:
         place: Any = found[file]
         for key in path[:-1]:
             place = place.setdefault(key, {}) if isinstance(key, str) else place[key]
-        place[path[-1]] = to
+        place[path[-1]] = deepcopy(to)
 
     return edit
 
@@ -70,7 +70,7 @@ def adds(file: str, *path: str, what: Any) -> Edit:
         place: Any = found[file]
         for key in path:
             place = place.setdefault(key, [])
-        place.append(what)
+        place.append(deepcopy(what))
 
     return edit
 
@@ -173,7 +173,7 @@ RELEVANT: dict[str, tuple[tuple[Edit, ...], str]] = {
 def test_what_does_not_concern_a_release_changes_nothing(edits: tuple[Edit, ...]) -> None:
     began, now = bound_to(CATALOGUE_NOW, ChangeType.NORMAL), edited(*edits)
     assert now.digest != CATALOGUE_NOW.digest, "the edit has no effect: this test would prove nothing"
-    assert what_changed(began, now) == ()
+    assert what_differs(began, now) == ()
     assert digest_now(began.digest, now, ChangeType.NORMAL) == began.digest
 
 
@@ -181,7 +181,7 @@ def test_what_does_not_concern_a_release_changes_nothing(edits: tuple[Edit, ...]
 def test_what_concerns_a_release_is_named(edits: tuple[Edit, ...], said: str) -> None:
     began, now = bound_to(CATALOGUE_NOW, ChangeType.NORMAL), edited(*edits)
     assert digest_now(began.digest, now, ChangeType.NORMAL) != began.digest
-    assert any(one.startswith(said) for one in what_changed(began, now)), what_changed(began, now)
+    assert any(one.startswith(said) for one in what_differs(began, now)), what_differs(began, now)
 
 
 @given(
@@ -197,22 +197,22 @@ def test_of_many_edits_only_those_that_concern_the_release_count(beside: list[st
         now, alone = edited(*both), edited(*(edit for name in concerning for edit in RELEVANT[name][0]))
     except ValueError:  # two edits that contradict each other, such as two people with one name
         return
-    assert what_changed(began, now) == what_changed(began, alone)
-    assert bool(what_changed(began, now)) == bool(concerning)
+    assert what_differs(began, now) == what_differs(began, alone)
+    assert bool(what_differs(began, now)) == bool(concerning)
 
 
 def test_a_template_concerns_standard_changes_that_may_be_like_it() -> None:
     began = bound_to(CATALOGUE_NOW, ChangeType.STANDARD)
-    assert what_changed(began, edited(sets("policy.yaml", "standard_changes", 0, "risk_up_to", to=10))) == (
+    assert what_differs(began, edited(sets("policy.yaml", "standard_changes", 0, "risk_up_to", to=10))) == (
         "policy.yaml: standard_changes.small-patch.risk_up_to was 30 and is 10",
     )
-    assert what_changed(began, edited(sets("policy.yaml", "standard_changes", 0, "services", to=["bike-shop"]))) == ()
+    assert what_differs(began, edited(sets("policy.yaml", "standard_changes", 0, "services", to=["bike-shop"]))) == ()
 
 
 def test_people_who_get_a_role_later_waive_nothing_in_this_release() -> None:
     began = bound_to(CATALOGUE_NOW, ChangeType.NORMAL)
     now = edited(adds("board.yaml", "people", what=GRACE))
-    assert what_changed(began, now) == ()
+    assert what_differs(began, now) == ()
     assert waiver_allowed(began, now.board.person("ben"), "coverage")
     assert not waiver_allowed(began, now.board.person("grace"), "coverage")
     assert waiver_allowed(bound_to(now, ChangeType.NORMAL), now.board.person("grace"), "coverage")
@@ -222,9 +222,9 @@ def test_a_release_that_began_with_the_digest_of_the_files_is_held_against_the_f
     older = bound_to(CATALOGUE_NOW, ChangeType.NORMAL).model_copy(
         update={"rules": None, "may_waive": None, "digest": CATALOGUE_NOW.digest}
     )
-    assert what_changed(older, CATALOGUE_NOW) == ()
+    assert what_differs(older, CATALOGUE_NOW) == ()
     assert digest_now(older.digest, CATALOGUE_NOW, ChangeType.NORMAL) == older.digest
-    (said,) = what_changed(older, edited(adds("board.yaml", "people", what=GRACE)))
+    (said,) = what_differs(older, edited(adds("board.yaml", "people", what=GRACE)))
     assert said == "policy.yaml, board.yaml or the file of the service"
 
 

@@ -276,6 +276,9 @@ def of_permit() -> Said:
         objection(planned(both, waivers=(one,)), quality=both, waivers=(one,)),
     )
     yield "quality review failed as a whole", objection(planned(vague), quality=vague)
+    tighter = "policy.yaml: thresholds.max_p95_ms was 800 and is 700"
+    yield "thresholds were tightened after the review", objection(unjudged=tighter)
+    yield "it fails tightened thresholds", objection(judged_again=failed)
     known = report().model_copy(update={"defects": (NO_LONGER_ACCEPTED,)})
     yield "a defect is no longer accepted", objection(planned(known), quality=known)
     for what, found in (("none", None), ("of others", rehearsed(steps=OTHER))):

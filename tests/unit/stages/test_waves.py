@@ -91,6 +91,7 @@ def test_the_catalogue_is_read_once_for_hosts_and_once_for_a_permit(monkeypatch:
         (resources, "catalogue_of", catalogue_of),
         (permits, "_office", office),
         (permits, "this_chain", lambda: "release/x"),
+        (permits, "chain_entries", lambda: ()),
         (permits, "refuse_unproven", lambda *given, **_: seen.append(given[:2])),
         (bookings, "make_way", lambda *_: None),
         (calendars, "answer_now", lambda *given: seen.append(given[0])),

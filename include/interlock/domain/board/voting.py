@@ -8,10 +8,10 @@ shortest deadline. The order in which rules are merged, and how often, makes no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial, reduce
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -26,13 +26,15 @@ from interlock.domain.catalogue import (
     Delegation,
     Demands,
     Duration,
+    Flow,
     Policy,
     Service,
     UserName,
 )
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.change.policy import flows_of
-from interlock.domain.change.tightening import Governed, levels
+from interlock.domain.change.tightening import ENTERPRISE, Governed, levels
+from interlock.domain.records import Rules
 
 BOOK = "board.yaml"
 
@@ -192,8 +194,47 @@ def voting_rule(
     :param irreversible: the release has a step that cannot be taken back.
     """
     demands = _demands(policy, book, service, change_type=change_type, risk=risk, irreversible=irreversible)
+    return _merged(book, demands)
+
+
+def rule_on_record(
+    rules: Rules, *, change_type: ChangeType, risk: int, irreversible: bool = False
+) -> VotingRule | None:
+    """Return what :func:`voting_rule` returned when rules of a release were recorded.
+
+    :param rules: as ``domain/change/effective.py`` has them.
+    """
+    flow = Flow.model_validate(rules[ENTERPRISE]["change_types"][change_type.value])
+    book = BoardBook.model_validate(
+        {
+            **{key: rules[BOOK][key] for key in ("boards", "senior_management")},
+            **{key: [*rules[BOOK][key].values()] for key in ("people", "delegates")},
+        }
+    )
+    placed = {place: _as_written(rule) for place, rule in rules[BOOK]["rules"].items()}
+    matching = {
+        place: rule
+        for place, rule in placed.items()
+        if risk >= rule.when.risk_from and (irreversible or not rule.when.irreversible)
+    }
+    boards = (_of_board(book, name) for name in _boards_of(flow))
+    further = (demand for place, rule in matching.items() for demand in demands_of_rule(book, rule, place))
+    return _merged(book, (*boards, *further))
+
+
+def _as_written(rule: Mapping[str, Any]) -> BoardRule:
+    when = {key: rule[key] for key in ("risk_from", "irreversible") if key in rule}
+    return BoardRule.model_validate({**{key: rule[key] for key in rule if key not in when}, "when": when})
+
+
+def _merged(book: BoardBook, demands: Iterable[Demand]) -> VotingRule | None:
     matching = [_rule(book, demand) for demand in demands]
     return reduce(merge, matching) if matching else None
+
+
+def both(one: VotingRule | None, other: VotingRule | None) -> VotingRule | None:
+    """Return the rule of a release of which both are asked; None: neither asks for a vote."""
+    return merge(one, other) if one and other else one or other
 
 
 def board_rule(book: BoardBook, name: str) -> VotingRule:
@@ -247,11 +288,15 @@ def _demands(
     policy: Policy, book: BoardBook, service: Governed, *, change_type: ChangeType, risk: int, irreversible: bool
 ) -> Iterator[Demand]:
     flow = flows_of(policy, service)[change_type]
-    for name in dict.fromkeys(filter(None, (flow.board, *flow.further_boards))):
+    for name in _boards_of(flow):
         yield _of_board(book, name)
     for place, rule in rules_of(policy, book, service):
         if matches(rule.when, service, change_type=change_type, risk=risk, irreversible=irreversible):
             yield from demands_of_rule(book, rule, place)
+
+
+def _boards_of(flow: Flow) -> Iterator[str]:
+    yield from dict.fromkeys(filter(None, (flow.board, *flow.further_boards)))
 
 
 def demands_of_rule(book: BoardBook, rule: BoardRule, place: str) -> Iterator[Demand]:

@@ -41,6 +41,7 @@ ALWAYS = 100
 """The highest risk: a rule that applies from some risk on may concern a release whose risk is not known yet."""
 _NOT_IN_RULES = ("description", "policy")
 """Parts of a service's file: the first is for readers, and the second is worked out with the policy."""
+THE_FILES = "policy.yaml, board.yaml or the file of the service"
 MAX_SHOWN = 100
 """Characters of a value in a sentence about a difference."""
 
@@ -68,12 +69,12 @@ def digest_now(began_with: Sha256, catalogue: ServiceCatalogue, change_type: Cha
     return sha256_of(rules_for(catalogue, change_type))
 
 
-def what_changed(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[str, ...]:
+def what_differs(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[str, ...]:
     """Say which rules of a release have changed since it began, a sentence each; nothing: none has."""
     if digest_now(in_force.digest, catalogue, in_force.change_type) == in_force.digest:
         return ()
     if in_force.rules is None:
-        return ("policy.yaml, board.yaml or the file of the service",)
+        return (THE_FILES,)
     return differences(in_force.rules, rules_for(catalogue, in_force.change_type))
 
 
@@ -201,26 +202,33 @@ def _waivers(in_force: PolicyInForce, people: Sequence[Person]) -> dict[str, tup
 def differences(before: Rules, after: Rules) -> tuple[str, ...]:
     """Say in which file which key has which other value, a sentence each."""
     return tuple(
-        f"{file}: {'.'.join(path) or 'all of it'} was {_shown(old)} and is {_shown(new)}"
+        said(file, ".".join(path) or "all of it", shown_value(old), shown_value(new))
         for file in sorted({*before, *after})
-        for path, old, new in _compared(before.get(file, {}), after.get(file, {}))
+        for path, old, new in compared(before.get(file, {}), after.get(file, {}))
     )
 
 
-_NOTHING = object()
+def said(file: str, key: str, before: str, after: str) -> str:
+    """Return a sentence about a rule that changed."""
+    return f"{file}: {key} was {before} and is {after}"
 
 
-def _compared(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+NOTHING = object()
+"""The value of a key that is not there."""
+
+
+def compared(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """Yield the keys at which two values differ, and both values there."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted({*before, *after}):
-            yield from _compared(before.get(key, _NOTHING), after.get(key, _NOTHING), (*path, str(key)))
+            yield from compared(before.get(key, NOTHING), after.get(key, NOTHING), (*path, str(key)))
     elif before != after:
         yield path, before, after
 
 
-def _shown(value: Any) -> str:
-    if value is _NOTHING:
+def shown_value(value: Any) -> str:
+    """Return a value as sentences have it."""
+    if value is NOTHING:
         return "not there"
     if isinstance(value, float):
         return f"{value:g}"

@@ -242,6 +242,14 @@ def _way_of(path: Path) -> _Way:
     return _SHRINK if key in ("roles", "registries") else _SHORTEN
 
 
+def tighter(path: Path, value: Any, other: Any) -> Any:
+    """Return what holds if two values of a threshold are asked: the tighter one, or what both allow."""
+    way = _way_of(path)
+    if way is _SHRINK:
+        return way.merged(value, other)
+    return value if way.holds(value, other) else other
+
+
 def resolved(policy: Policy, service: Governed) -> Tightened:
     """Return what holds for a service after every level; PolicyViolation if a level loosens something."""
     return resolved_by(policy, service, levels(policy, service))

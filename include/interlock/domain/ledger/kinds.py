@@ -203,6 +203,13 @@ POLICY_RESOLVED = _kind(
     record="records:PolicyInForce",
     tasks=("policy.resolve_policy", "policy.resolve_rollback"),
 )
+RULES_AMENDED = _kind(
+    "rules.amended",
+    "Rules amended",
+    "The release saw a version of the catalogue with other rules for it than those with which it began. What tightens "
+    "them is asked of it, what loosens them does not help it, and everything else makes it void.",
+    record="change.amended:Amended",
+)
 PLAN_MADE = _kind(
     "plan.made",
     "Release planned",
@@ -318,6 +325,14 @@ QUALITY_JUDGED = _kind(
     "The quality report: each suite, and each expectation that failed.",
     record="records:QualityReport",
     tasks=("quality.judge_quality", "quality.take_report"),
+)
+QUALITY_JUDGED_AGAIN = _kind(
+    "quality.judged_again",
+    "Quality judged again",
+    "Thresholds of the release were tightened after its quality review: what it found on test, judged by them. The "
+    "report of the review stays as it is. thresholds is their digest.",
+    record="records:QualityReport",
+    beside=("thresholds",),
 )
 QUALITY_WAIVED = _kind(
     "quality.waived",

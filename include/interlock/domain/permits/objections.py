@@ -50,6 +50,8 @@ class Circumstances(Model):
     decision: Decision | None = Field(description="The votes, counted again; none: no decision yet")
     catalogue: Sha256 = Field(description="Digest of the rules of the release as they are now")
     changes: tuple[str, ...] = Field((), description="Rules that changed since the release began, in sentences")
+    unjudged: str = Field("", description="Tightened thresholds by which its quality was not judged, in sentences")
+    judged_again: QualityReport | None = Field(None, description="By tightened thresholds; none: none were tightened")
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
@@ -210,6 +212,26 @@ def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> It
             rule="a failed expectation is fixed, or waived by people whom the policy names",
             who=who,
             next_step="fix it and release a new version, or have it waived before the board votes",
+        )
+
+
+def _check_quality_again(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    """Yield what does not meet thresholds that were tightened after the quality review."""
+    rule = "what tightens the rules of a release is asked of it"
+    who, again = "the service's team; the person who changed the thresholds", "trigger the release again"
+    if found.unjudged:
+        yield Objection(
+            what=f"Thresholds were tightened, and the quality of the release was not judged by them: {found.unjudged}.",
+            rule=rule,
+            who=who,
+            next_step=again,
+        )
+    elif found.judged_again and (names := _failed(found.judged_again, found.waivers, now)):
+        yield Objection(
+            what=f"Judged by thresholds that were tightened since, the quality review fails: {names}.",
+            rule=rule,
+            who=who,
+            next_step=f"fix it and release a new version, or {again} and have it waived",
         )
 
 
@@ -391,6 +413,7 @@ _CHECKS = (
     _check_version,
     _check_board,
     _check_quality,
+    _check_quality_again,
     _check_environments,
     _check_migrations,
     _check_time,

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from interlock.adapters.airflow.connections import CONNECTIONS, stored_connection
 from interlock.adapters.build import makers
 from interlock.adapters.catalogue.catalogue import load_catalogue, version_of, what_is_wrong
+from interlock.adapters.catalogue.commits import commit_of
 from interlock.console.control.own_dags import home
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.errors import AssetMissing
@@ -85,7 +86,9 @@ def catalogue() -> Iterator[Finding]:
     if not faults:
         services = len(load_catalogue(folder).services)
         version = version_of(folder)
-        yield well("catalogue", f"{folder} is valid: {services} services, version {version}.")
+        commit = commit_of(folder)
+        of_commit = f", commit {commit}" if commit else ""
+        yield well("catalogue", f"{folder} is valid: {services} services, version {version}{of_commit}.")
 
 
 def connections() -> Iterator[Finding]:

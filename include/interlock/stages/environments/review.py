@@ -40,6 +40,7 @@ from interlock.domain.records import (
     TestDeployment,
 )
 from interlock.domain.testing.results import CaseRow
+from interlock.stages.approvals.amended import thresholds_in_force
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import deployed, environment_asset
 from interlock.stages.runtime.taskflow import this_run
@@ -136,7 +137,7 @@ def judge_test(
     report = _judged(
         {**tables, **of_people},
         in_force,
-        in_force.thresholds,
+        thresholds_in_force(catalogue, in_force),
         stage="quality",
         not_isolated=not_isolated(artifact, suites),
         notes=(*coverage_notes(coverage), *unknown_notes(unknown)),

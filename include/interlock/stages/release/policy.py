@@ -15,6 +15,7 @@ from interlock.domain.change.request import ReleaseRequest, parse_request, refus
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.kinds import FINDING, POLICY_RESOLVED, RELEASE_REQUESTED
 from interlock.domain.records import PolicyInForce
+from interlock.stages.approvals.amended import at_its_commit
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.requests import entered, requester
@@ -65,7 +66,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     record(RELEASE_REQUESTED, asked, actor=by)
     refuse_foreign_pipeline(policy, by, service)
     passengers.refuse_beside_its_train(policy, service, request, by)
-    in_force = effective.bound_to(catalogue, request.change_type)
+    in_force = at_its_commit(effective.bound_to(catalogue, request.change_type))
     change_policy.refuse_unmeasured(policy, described)
     change_policy.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
     return in_force

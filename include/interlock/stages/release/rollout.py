@@ -47,6 +47,7 @@ from interlock.domain.runbook.planning import (
     refuse_missing_scripts,
     refuse_unvoted,
 )
+from interlock.stages.approvals.amended import note, refuse_unasked, rule_in_force
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
@@ -150,7 +151,7 @@ def rule_of(
     risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
     if irreversible is None:
         irreversible = isinstance(plan, RolloutPlan) and bool(plan.irreversible)
-    return voting.voting_rule(*catalogue, change_type=plan.change_type, risk=risk, irreversible=irreversible)
+    return rule_in_force(catalogue, plan, risk, irreversible=irreversible)
 
 
 def prove_back_out(catalogue: ServiceCatalogue, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:
@@ -289,9 +290,12 @@ class AwaitBoard(AwaitBallots):
 
     def count(self, *, expired: bool) -> Decision | None:
         """Count the votes on the recorded plan; None while the board is still open."""
-        plan = self.plan
+        plan, catalogue = self.plan, resources.catalogue_of(self.service)
         refuse_void([plan])
-        return count(resources.catalogue_of(self.service), plan, expired=expired)
+        amendments = note(catalogue)
+        if self.ballots and (rule := rule_of(catalogue, plan)):
+            refuse_unasked(rule, amendments, self.ballots)
+        return count(catalogue, plan, expired=expired)
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
         """Send the reminders if they are due; return when to check next."""

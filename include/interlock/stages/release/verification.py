@@ -30,6 +30,7 @@ from interlock.domain.records import (
     SmokeResult,
     VerificationReport,
 )
+from interlock.stages.approvals.amended import thresholds_in_force
 from interlock.stages.runbook.planned import NOTHING_CHANGED
 from interlock.stages.runbook.ways_back import begin_back_out, reason_of_back_out, ways_back
 from interlock.stages.runtime import permits, resources
@@ -91,6 +92,7 @@ def judge_verification(
         raise PolicyViolation(
             f"The load reports are from {before.moment} and {after.moment} the release; expected: before and after."
         )
+    thresholds = thresholds_in_force(resources.catalogue_of(service), in_force)
     dag_id, run_id = this_run()
     tables: Mapping[str, Sequence[Model]] = {
         "smoke": smoke.results,
@@ -102,7 +104,7 @@ def judge_verification(
         ),
     }
     with resources.workspace() as folder:
-        judged = expectations.judge(tables, in_force.thresholds, folder=folder)
+        judged = expectations.judge(tables, thresholds, folder=folder)
         report = VerificationReport(
             success=not judged.failures,
             smoke=smoke.results,

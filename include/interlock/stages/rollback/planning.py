@@ -12,7 +12,7 @@ from interlock.domain.board.questions import ASK_ROLLBACK
 from interlock.domain.calendars import stops
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import PRODUCTION, ChangeType, Service, ServiceCatalogue
-from interlock.domain.change import effective
+from interlock.domain.change import amended
 from interlock.domain.change.request import MAX_SUMMARY_LENGTH
 from interlock.domain.change.risk import assess
 from interlock.domain.change.semver import bump
@@ -89,7 +89,7 @@ def _digest_of(may: Sequence[DeployedRelease]) -> str:
 
 def _refuse_changed(catalogue: ServiceCatalogue, in_force: PolicyInForce) -> None:
     """Refuse to go on if the catalogue changed since the rollback started."""
-    if changed := effective.what_changed(in_force, catalogue):
+    if changed := amended.what_voids(in_force, catalogue):
         raise PolicyViolation(
             f"The rules of this release changed after it started: {'; '.join(changed)}.",
             rule="a release is deployed by the rules by which it was approved",

@@ -11,6 +11,7 @@ from interlock.domain.outcome import rollback
 from interlock.domain.outcome.rollback import RollbackRequest
 from interlock.domain.records import PolicyInForce
 from interlock.domain.trigger_form import fields_of
+from interlock.stages.approvals.amended import at_its_commit
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.requests import entered, form_params, requester
@@ -35,7 +36,7 @@ def resolve_rollback(service: str) -> PolicyInForce:
     request, by = read_request(), requester()
     asked = {"service": service, "requested_by": by, "change_type": ChangeType.STANDARD.value, "rollback": True}
     record(RELEASE_REQUESTED, {**asked, **request.model_dump(mode="json")}, actor=by)
-    return effective.bound_to(catalogue, ChangeType.STANDARD)
+    return at_its_commit(effective.bound_to(catalogue, ChangeType.STANDARD))
 
 
 @stage_group("policy", "the rules that apply to a rollback")

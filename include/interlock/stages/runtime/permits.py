@@ -17,9 +17,12 @@ from interlock.adapters.aws import ec2
 from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
+from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
-from interlock.domain.change.effective import digest_now, what_changed
+from interlock.domain.change.amended import amendments_of, tightened, what_voids
+from interlock.domain.change.effective import digest_now
 from interlock.domain.change.environments import stops_of
+from interlock.domain.change.tightening import ENTERPRISE
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -38,11 +41,12 @@ from interlock.domain.ledger.kinds import (
     PATH_WAIVED,
     PERMIT_REFUSED,
     PLAN_MADE,
-    POLICY_RESOLVED,
     QUALITY_JUDGED,
+    QUALITY_JUDGED_AGAIN,
     QUALITY_WAIVED,
     RELEASE_CLOSED,
     ROLLOUT_FROZEN,
+    SUITES_RUN,
     WAVE_DEPLOYED,
 )
 from interlock.domain.ledger.reading import all_in, last_in, last_of_each, plan_in
@@ -61,13 +65,15 @@ from interlock.domain.records import (
     EnvironmentTested,
     Host,
     MigrationRehearsal,
-    PolicyInForce,
     QualityReport,
     ReleasePlan,
     RolloutPlan,
+    SuiteRuns,
     Waiver,
 )
+from interlock.stages.approvals import amended
 from interlock.stages.approvals.sign_offs import count_sign_off
+from interlock.stages.environments.again import judge_again
 
 from . import bookings, calendars, installation, resources
 from .evidence import chain_entries, record, this_chain, this_task, this_try
@@ -297,7 +303,7 @@ def admission_to_return(
                 chain=chain,
                 environment=plan.environment,
                 hosts=_addresses(hosts),
-                catalogue=digest_now(plan.policy_digest, catalogue, plan.change_type),
+                catalogue=_bound_to(plan, catalogue, _entries_of(chain)),
                 service=plan.service,
                 plan=plan.digest,
                 bundle=plan.bundle.sha256,
@@ -309,8 +315,36 @@ def admission_to_return(
 
 def _changes(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> tuple[str, ...]:
     """Say which rules of the release have changed since it began."""
-    resolved = next((entry.payload for entry in entries if entry.kind == POLICY_RESOLVED), None)
-    return what_changed(PolicyInForce.from_xcom(resolved), catalogue) if resolved else ()
+    began = amended.began_with(entries)
+    return what_voids(began, catalogue) if began else ()
+
+
+def _bound_to(plan: RolloutPlan, catalogue: ServiceCatalogue, entries: Sequence[Entry]) -> Sha256:
+    """Return the digest of the rules of a release: those with which it began, unless a change makes it void."""
+    began = amended.began_with(entries)
+    if began is not None and began.digest == plan.policy_digest and not what_voids(began, catalogue):
+        return plan.policy_digest
+    return digest_now(plan.policy_digest, catalogue, plan.change_type)
+
+
+def _entries_of(chain: str) -> tuple[Entry, ...]:
+    with resources.ledger() as ledger:
+        return ledger.entries(chain)
+
+
+def _judged_again(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> dict[str, Any]:
+    """Return the report of quality by thresholds that are tighter now, or which of them it was not judged by."""
+    began = amended.began_with(entries)
+    if began is None or last_in(entries, SUITES_RUN, SuiteRuns) is None:
+        return {}  # of a rollback, the review of the earlier release counts
+    thresholds = amended.thresholds_in_force(catalogue, began)
+    if thresholds == began.thresholds:
+        return {}
+    again = [entry.payload.get("thresholds") for entry in entries if entry.kind == QUALITY_JUDGED_AGAIN]
+    if again and again[-1] == sha256_of(thresholds) and not catalogue.service.path:
+        return {"judged_again": last_in(entries, QUALITY_JUDGED_AGAIN, QualityReport)}
+    said = (str(one) for one in amendments_of(began, catalogue) if one.key.startswith("thresholds."))
+    return {"unjudged": "; ".join(said)}
 
 
 def _catalogue(plan: RolloutPlan) -> ServiceCatalogue:
@@ -336,6 +370,8 @@ def refuse_unproven(
     :param decision: the votes on the plan, counted just now.
     :param under_way: the wave has begun.
     """
+    if tightened(amended.note(catalogue), ENTERPRISE, "thresholds"):
+        judge_again(catalogue)
     found = circumstances(catalogue, plan, decision, under_way=under_way)
     objections = permits_objections.objections(plan, found, datetime.now(UTC))
     if objections and not found.closed:
@@ -403,8 +439,9 @@ def circumstances(
     return Circumstances(
         frozen=frozen.digest if frozen else None,
         decision=decision,
-        catalogue=digest_now(plan.policy_digest, catalogue, plan.change_type),
+        catalogue=_bound_to(plan, catalogue, entries),
         changes=_changes(entries, catalogue),
+        **_judged_again(entries, catalogue),
         bundle=resources.store().digest_of(plan.bundle),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
@@ -422,7 +459,7 @@ def circumstances(
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == FINDING),
         ),
-        installation=installation.faults_now(catalogue, plan.change_type),
+        installation=installation.faults_now(catalogue, plan.change_type, settle=not _changes(entries, catalogue)),
         booked=bookings.taken(plan.service, plan.environment, this_chain()),
         **of_version,
     )
@@ -544,7 +581,7 @@ def _issue(
         chain=this_chain(),
         environment=plan.environment,
         hosts=_addresses(hosts),
-        catalogue=digest_now(plan.policy_digest, catalogue, plan.change_type),
+        catalogue=_bound_to(plan, catalogue, chain_entries()),
         service=plan.service,
         way_back=way_back,
         wave=wave,

@@ -1,0 +1,144 @@
+"""What an edit of the catalogue means for a release that is under way.
+
+What tightens its rules is asked of it: more approvals, another board, a lower threshold. What loosens them does not
+help it: votes and results are judged by what was asked when it began and by what is asked now. Everything else makes it
+void: where it is deployed to, who votes, and whatever cannot be compared.
+"""
+
+from __future__ import annotations
+
+from operator import not_
+from typing import Any, Literal
+
+from pydantic import Field
+
+from interlock.domain.board.voting import BOOK
+from interlock.domain.canonical import Model, Sha256
+from interlock.domain.catalogue import ServiceCatalogue, Thresholds
+from interlock.domain.records import PolicyInForce, Rules
+
+from .effective import NOTHING, compared, rules_for, said, shown_value, what_differs
+from .tightening import ENTERPRISE, tighter
+
+Effect = Literal["asked", "ignored", "voids"]
+"""The release must meet it; it makes no difference to the release; the release cannot go on."""
+
+
+class Amendment(Model):
+    """A rule of a release that changed after it began."""
+
+    file: str
+    key: str
+    before: str
+    after: str
+    effect: Effect = Field(description="asked: the release must meet it; ignored: it does not help; voids: it ends it")
+
+    def __str__(self) -> str:
+        return said(self.file, self.key, self.before, self.after)
+
+
+class Amended(Model):
+    """A version of the catalogue that a release saw, and how its rules differ from those with which it began."""
+
+    digest: Sha256 = Field(description="Of the rules of the release in this version")
+    catalogue: str = Field(description="What names the content of the catalogue")
+    commit: str = Field("", exclude_if=not_, description="Of the catalogue's repository; empty: it has none")
+    amendments: tuple[Amendment, ...]
+
+
+def amendments(before: Rules, now: Rules) -> tuple[Amendment, ...]:
+    """Return what changed, in the order of files and keys."""
+    return tuple(
+        Amendment(
+            file=file,
+            key=".".join(path) or "all of it",
+            before=shown_value(old),
+            after=shown_value(new),
+            effect=_effect(file, path, old, new),
+        )
+        for file in sorted({*before, *now})
+        for path, old, new in compared(before.get(file, {}), now.get(file, {}))
+    )
+
+
+def amendments_of(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[Amendment, ...]:
+    """Return what changed of the rules of a release since it began; of one that began with files, nothing is known."""
+    return amendments(in_force.rules, rules_for(catalogue, in_force.change_type)) if in_force.rules is not None else ()
+
+
+def strictest(thresholds: Thresholds, now: Thresholds) -> Thresholds:
+    """Return the tighter one of each two thresholds."""
+    held = {key: tighter(("thresholds", key), getattr(now, key), then) for key, then in thresholds}
+    return Thresholds.model_validate(held)
+
+
+def _effect(file: str, path: tuple[str, ...], old: Any, new: Any) -> Effect:
+    if file == ENTERPRISE:
+        return _of_policy(path, old, new)
+    return _of_book(path, old, new) if file == BOOK else "voids"
+
+
+def _of_policy(path: tuple[str, ...], old: Any, new: Any) -> Effect:
+    match path:
+        case ("thresholds", key) if NOTHING not in (old, new):
+            was = Thresholds.model_validate({key: old})
+            return _asked(strictest(was, Thresholds.model_validate({key: new})) != was)
+        case ("change_types", _, "board") if None in (old, new):
+            return _asked(old is None)
+        case ("change_types", _, "further_boards"):
+            return _asked(bool({*new} - {*old}))
+    return "voids"
+
+
+def _of_book(path: tuple[str, ...], old: Any, new: Any) -> Effect:
+    match path:
+        case ("people", _) if NOTHING in (old, new):
+            return "ignored"  # of those who vote, the board or the rule changed as well
+        case ("people", _, "name") | ("boards", _, "title"):
+            return "ignored"
+        case ("boards" | "rules", _) if NOTHING in (old, new):
+            return _asked(old is NOTHING)
+        case ("rules", _, "risk_from"):
+            return _asked(new < old)
+        case ("rules", _, "quorum") if None in (old, new):
+            return _asked(old is None)
+        case ("boards" | "rules", _, "quorum", *rest):
+            return _of_quorum(tuple(rest), old, new)
+    return "voids"
+
+
+def _of_quorum(path: tuple[str, ...], old: Any, new: Any) -> Effect:
+    match path:
+        case ("approvals",):
+            return _asked(new > old)
+        case ("require", _):
+            return _asked(old is NOTHING or (new is not NOTHING and new > old))
+        case ("veto" | "veto_roles",):
+            return _asked(bool({*new} - {*old}))
+        case ("deadline" | "remind_before",):
+            return "ignored"  # the deadline of a vote is frozen with the plan
+    return "voids"
+
+
+def _asked(tightens: bool) -> Effect:
+    return "asked" if tightens else "ignored"
+
+
+def voiding(found: tuple[Amendment, ...]) -> tuple[str, ...]:
+    """Return, in sentences, what makes a release void."""
+    return tuple(str(one) for one in found if one.effect == "voids")
+
+
+def tightened(found: tuple[Amendment, ...], file: str, key: str) -> bool:
+    """Tell whether a part of the rules was tightened."""
+    return any(one.effect == "asked" and one.file == file and one.key.startswith(key) for one in found)
+
+
+def what_voids(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[str, ...]:
+    """Say which changes of its rules make a release void, a sentence each; nothing: it can go on.
+
+    A release that began with an older Interlock was bound to whole files: any difference makes it void.
+    """
+    if in_force.rules is None:
+        return what_differs(in_force, catalogue)
+    return voiding(amendments_of(in_force, catalogue))
