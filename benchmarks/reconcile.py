@@ -54,6 +54,10 @@ def rows_of(chain: str, kinds: tuple[str, ...], count: int, end: datetime) -> li
             "at": at.isoformat(),
             "user": "olga",
             "run": f"{chain}/{number}",
+            "entity": "RUN",
+            "dag_id": "release_other",
+            "run_id": "other",
+            "task_id": "",
         }
         kind = kinds[number % len(kinds)]
         last = next_entry(last, chain=chain, at=at, actor="bench", kind=kind, key=f"{chain}/{number}", payload=payload)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -16,13 +17,16 @@ from interlock.adapters.quality.reports import coverage_rows, junit_rows
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
+from interlock.domain.ledger.kinds import QUALITY_JUDGED_AGAIN
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
 from interlock.domain.records import CaseRuns, LoadReport, LoadResult, QualityReport, Record, SuiteRuns
 from interlock.domain.testing.results import CaseRow
+from interlock.locations import CATALOGUE
+from interlock.stages.environments.again import judge_again
 from interlock.stages.release import quality
 from interlock.stages.runtime import resources
 from tests.factories import releases
-from tests.running_task import running_task
+from tests.running_task import RunningTask, running_task
 
 # Great Expectations and what it stands on warn of parts of each other that they will drop.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -49,6 +53,7 @@ def judged(
     coverage: Sequence[Model] = (covered("a.py", 10, 9),),
     components: Sequence[dict[str, Any]] = (COMPONENT,),
     cases: Sequence[CaseRow] | None = None,
+    then: Callable[[RunningTask], None] | None = None,
 ) -> QualityReport:
     """Judge a release of the bike shop whose integration suite ran nine tests.
 
@@ -92,6 +97,8 @@ def judged(
         for kind, record in given.items():
             running.knows(kind, record)
         found = quality.judge_quality.function("bike-shop", *(record.to_xcom() for record in given.values()))
+        if then is not None:
+            then(running)
     return QualityReport.from_xcom(found)
 
 
@@ -152,6 +159,28 @@ def test_an_npm_project_is_judged_by_what_vitest_c8_and_eslint_wrote(
     assert "set-up breaks (failed)" in said
     assert "org.eslint.eqeqeq (failed)" in said
     assert "till.js" in broken_by(report, "coverage")
+
+
+def test_thresholds_that_are_tightened_judge_the_same_results_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[QualityReport] = []
+
+    def tighten(running: RunningTask) -> None:
+        folder = tmp_path / "catalogue"
+        copytree(CATALOGUE, folder)
+        monkeypatch.setenv("INTERLOCK_CATALOGUE", str(folder))
+        path = folder / "services" / "bike-shop.yaml"
+        path.write_text(path.read_text().replace("max_p95_ms: 800", "max_p95_ms: 0.001"))
+        for _ in range(2):
+            judge_again(resources.catalogue_of("bike-shop"))
+        entries = (payload for kind, payload in running.recorded if kind == QUALITY_JUDGED_AGAIN)
+        again.extend(QualityReport.model_validate(payload, extra="ignore") for payload in entries)
+
+    first = judged(tmp_path, monkeypatch, then=tighten)
+    assert failed(first) == [], "what was judged stays as it is"
+    (second,) = again
+    assert {suite for suite, _ in failed(second)} == {"performance"}
 
 
 def test_a_suite_does_not_stand_in_for_unit_tests_that_vanished(
