@@ -57,10 +57,25 @@ class InterlockPlugin(AirflowPlugin):
             "icon_dark_mode": "interlock/static/board-dark.svg",
         },
         {
+            "name": "Needs me",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "nav",
+            "nav_top_level": True,
+            "url_route": "needs-me",
+            "icon": "interlock/static/needs-me.svg",
+            "icon_dark_mode": "interlock/static/needs-me-dark.svg",
+        },
+        {
             "name": "InterlockHome",
-            "bundle_url": "interlock/static/home.js",
+            "bundle_url": "interlock/static/pages.js",
             "destination": "dashboard",
             "url_route": "interlock-home",
+        },
+        {
+            "name": "InterlockNext",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "base",
+            "url_route": "interlock-next",
         },
     ]
 

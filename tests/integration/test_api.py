@@ -16,10 +16,10 @@ from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REQUESTED, VERS
 from tests.integration.console_airflow import PEOPLE, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console
 
-BOARD = "/interlock/api/v1/board"
 MEASURES = tuple(
     f"/interlock/api/v1/{path}" for path in ("measures", "measures/releases/releases", "measures.csv", "metrics")
 )
+BOARD, QUESTIONS, NEEDS_ME = (f"/interlock/api/v1/{name}" for name in ("board", "questions", "needs-me"))
 MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
 
 
@@ -34,12 +34,15 @@ def board(console: Console, **params: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("user", PEOPLE)
-def test_the_board_is_for_those_who_may_read_runs(console: Console, user: str) -> None:
-    answer = get(console, user, BOARD)
+def test_each_route_is_for_those_who_may_read_what_it_says(console: Console, user: str) -> None:
+    for route in (BOARD, QUESTIONS, NEEDS_ME):
+        answer = get(console, user, route)
+        if user in MAY_READ:
+            assert answer.status_code == 200, answer.text
+        else:
+            assert_problem(answer, 403)
     if user in MAY_READ:
-        assert [one["service"] for one in answer.raise_for_status().json()["services"]] == ["bike-shop"]
-    else:
-        assert_problem(answer, 403)
+        assert [one["service"] for one in board(console)["services"]] == ["bike-shop"]
 
 
 def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -103,9 +106,10 @@ def test_the_measures_are_a_table_and_gauges(console: Console) -> None:
     assert re.search(r'^interlock_releases\{service="bike-shop"\} \d+\.0$', gauges.text, re.MULTILINE)
 
 
-def test_who_is_logged_out_gets_nothing(console: Console) -> None:
-    assert_problem(httpx.get(console.base + BOARD, timeout=60), 401)
-    wrong = httpx.get(console.base + BOARD, headers={"Authorization": "Bearer wrong"}, timeout=60)
+@pytest.mark.parametrize("route", [BOARD, QUESTIONS, NEEDS_ME])
+def test_who_is_logged_out_gets_nothing(console: Console, route: str) -> None:
+    assert_problem(httpx.get(console.base + route, timeout=60), 401)
+    wrong = httpx.get(console.base + route, headers={"Authorization": "Bearer wrong"}, timeout=60)
     assert_problem(wrong, 403)  # as Airflow's own API answers
 
 
@@ -173,6 +177,47 @@ def test_the_document_names_each_route_and_nothing_unknown_is_there(console: Con
     document = httpx.get(f"{console.base}/interlock/api/v1/openapi.json", timeout=60).raise_for_status().json()
     assert "/board" in document["paths"]
     assert_problem(get(console, "rita", "/interlock/api/v1/nothing"), 404)
+
+
+def test_questions_are_only_those_for_the_reader_by_name_or_by_number(console: Console) -> None:
+    def asked(user: str) -> list[tuple[str, str]]:
+        found = get(console, user, QUESTIONS).raise_for_status().json()
+        assert found["total_entries"] == len(found["questions"])
+        return [(one["dag_id"], one["subject"][-5:]) for one in found["questions"] if one["run_id"] == RUN_ID]
+
+    for user in ("audrey", "admin", "olga"):
+        assert asked(user) == [], user
+    (own,) = asked("cora")
+    assert own == (RELEASE, "cora)")
+    (first, *_) = get(console, "cora", QUESTIONS).json()["questions"]
+    assert first["kind"] == "Shall this release be rolled out?"
+    assert first["path"].endswith("/tasks/rollout.cast_ballot/mapped/1/required_actions")
+    page = get(console, "fay", QUESTIONS, limit=1, offset=1).raise_for_status().json()
+    assert len(page["questions"]) == min(1, page["total_entries"] - 1)
+
+
+def test_what_one_asked_for_is_explained_and_others_releases_are_not_ones_own(console: Console) -> None:
+    tell(console)
+    mine = get(console, "rita", NEEDS_ME).raise_for_status().json()
+    (standing,) = [one for one in mine["requested"] if one["flight"]["run_id"] == RUN_ID]
+    assert standing["state"] in ("waits", "moves")
+    assert "Waiting for" in standing["why"]
+    assert standing["acts"][0]["kind"] == "answer"
+    assert standing["path"].endswith("/plugin/release")
+    assert get(console, "ben", NEEDS_ME).json()["requested"] == []
+
+
+def test_a_release_of_a_paused_dag_is_stuck_and_says_who_can_move_it(console: Console) -> None:
+    path = f"/api/v2/dags/{RELEASE}"
+    console.ask("olga", "PATCH", path, {"is_paused": True}).raise_for_status()
+    try:
+        found = get(console, "ben", NEEDS_ME).raise_for_status().json()
+        for one in found["stuck"]:
+            assert "The Dag is paused" in one["why"]
+        mine = get(console, "rita", NEEDS_ME).raise_for_status().json()["requested"]
+        assert ["operators of Airflow"] in [act["by"] for one in mine for act in one["acts"]]
+    finally:
+        console.ask("olga", "PATCH", path, {"is_paused": False}).raise_for_status()
 
 
 PAGE = (ROOT / "docs" / "api.md").read_text()

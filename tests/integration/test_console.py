@@ -587,7 +587,7 @@ def test_home_and_the_tab_lead_to_ones_own_question(airflow: str, coras: Page) -
     expect(mine.get_by_role("link", name=CORAS)).to_be_visible()
     coras.goto(airflow)
     home = coras.get_by_test_id("interlock-home")
-    expect(home.get_by_role("link")).to_have_count(1)
+    expect(home.get_by_role("link")).to_have_text([CORAS, "All that needs you"])
     home.get_by_role("link", name=CORAS).click()
     coras.wait_for_url(address(airflow, 1))
 

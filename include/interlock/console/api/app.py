@@ -24,10 +24,19 @@ from .measures import (
     metrics,
     releases_of_measure,
 )
+from .needs_me import needs_me
 from .problems import RESPONSES, answer_with_problems
+from .questions import questions
 
 PATH = "/api/v1"
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+READS_QUESTIONS = Depends(requires_access_dag("GET", DagAccessEntity.HITL_DETAIL))
+READS_ALL = [
+    READS_RUNS,
+    READS_QUESTIONS,
+    *(Depends(requires_access_dag("GET", one)) for one in (DagAccessEntity.TASK_LOGS, DagAccessEntity.XCOM)),
+]
+"""For explanations: they say what is in the logs, the answers and the records of a run."""
 
 
 def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview | None = None) -> FastAPI:
@@ -36,7 +45,7 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
     :param open_ledger: opens the ledger; each request does, so that a changed connection counts at once.
     """
     app = FastAPI(title="Interlock", version=interlock.__version__, docs_url=None, redoc_url=None)
-    app.state.overview = overview or Overview(open_ledger)
+    app.state.overview, app.state.open_ledger = overview or Overview(open_ledger), open_ledger
     # Airflow's dependencies look for the auth manager in the state of the app, which a mounted app has not.
     app.dependency_overrides[auth_manager_from_app] = get_auth_manager
     answer_with_problems(app)
@@ -51,4 +60,6 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
         ("/metrics", metrics, None),
     ):
         app.get(path, dependencies=[READS_RUNS], response_model=model, responses=RESPONSES, tags=["Measures"])(answer)
+    app.get("/questions", dependencies=[READS_RUNS, READS_QUESTIONS], responses=RESPONSES, tags=["Needs me"])(questions)
+    app.get("/needs-me", dependencies=READS_ALL, responses=RESPONSES, tags=["Needs me"])(needs_me)
     return app

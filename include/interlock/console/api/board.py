@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Query, Request, Response
 from pydantic import Field
@@ -23,6 +22,7 @@ from interlock.domain.overview.board import Circumstances, Flight, Row, State, r
 from interlock.locations import catalogue_folder
 
 from .flights import flights_under_way
+from .questions import readable_dags
 
 MAX_LIMIT = 100
 """Airflow's own limit of a page."""
@@ -79,7 +79,7 @@ class Overview:
         runs: Callable[[list[str]], frozenset[str]] = unpaused,
         plans: KnownPlans | None = None,
     ) -> None:
-        self._open_ledger, self._flights, self._runs = open_ledger, flights, runs
+        self._open_ledger, self.flights, self._runs = open_ledger, flights, runs
         self._records, self._plans = Records(), plans
 
     def page(self, readable: frozenset[str], wanted: Filters, limit: int, offset: int) -> BoardCollection:
@@ -88,10 +88,10 @@ class Overview:
         :param readable: the Dags that the reader may read; services whose release Dag is not among them are left out.
         :raises ReleaseError: the ledger cannot be read, or the policy or the boards are wrong.
         """
-        plans, flights = self._known().at(datetime.now(UTC)), self._flights()
+        plans, idle = self.plans(datetime.now(UTC))
+        flights = self.flights()
         under_way = [f"{one.dag_id}/{one.run_id}" for each in flights.values() for one in each]
         recorded = self._records.read(self._open_ledger(), under_way)
-        idle = self._idle(plans)
         known = Circumstances(
             now=recorded.now,
             running=recorded.running,
@@ -119,14 +119,13 @@ class Overview:
             faults=plans.faults,
         )
 
-    def _known(self) -> KnownPlans:
+    def plans(self, now: datetime) -> tuple[Plans, frozenset[str]]:
+        """Return what the catalogue says, and the trains whose Dag makes no runs."""
         if self._plans is None:
             self._plans = KnownPlans(catalogue_folder(), _copies)
-        return self._plans
-
-    def _idle(self, plans: Plans) -> frozenset[str]:
+        plans = self._plans.at(now)
         making = self._runs([dag_of_train(name) for name in plans.trains])
-        return frozenset(name for name in plans.trains if dag_of_train(name) not in making)
+        return plans, frozenset(name for name in plans.trains if dag_of_train(name) not in making)
 
 
 def _copies(now: datetime) -> CopiesThere:
@@ -167,6 +166,6 @@ def board(
     """
     overview: Overview = request.app.state.overview
     wanted = Filters(name, frozenset(business_unit), frozenset(tier), frozenset(owner), frozenset(state))
-    readable = frozenset(get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
+    readable = readable_dags(user)
     found = overview.page(readable, wanted, limit, offset)
     return Response(found.model_dump_json(), media_type="application/json")  # FastAPI would check each row once more

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +16,7 @@ from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about
 from interlock.domain.ledger.kinds import FINDING, PLAN_MADE
 from interlock.domain.ledger.reading import last_in
-from interlock.domain.outcome.explain import Ahead, QuestionSeen, Standing, TaskSeen, explain
+from interlock.domain.outcome.explain import Ahead, Explanation, QuestionSeen, Standing, TaskSeen, explain
 from interlock.domain.outcome.progress import Progress, progress_of
 from interlock.domain.permits.withdrawal import called_off
 from interlock.domain.records import ReleasePlan
@@ -29,25 +31,30 @@ ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 def shown(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
     """Return why a release does not move, and what moves it."""
+    return or_refused(lambda: explanation_of(dag_id, run_id, open_ledger).model_dump(mode="json"))
+
+
+def explanation_of(dag_id: str, run_id: str, open_ledger: Callable[[], AbstractContextManager[Any]]) -> Explanation:
+    """Explain why a release does not move.
+
+    :raises ReleaseError: the ledger cannot be read.
+    :raises HTTPException: 404: Airflow has no such run.
+    """
     names, chain = names_known(), release_chain(dag_id, run_id)
-
-    def found() -> dict[str, Any]:
-        with open_ledger() as ledger:
-            entries = ledger.entries(chain)
-            about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
-            held = _held(ledger, dag_id)
-        findings = (str(one.payload.get("what")) for one in (*entries, *about) if one.kind == FINDING)
-        progress, plan = progress_of(entries, names), last_in(entries, PLAN_MADE, ReleasePlan)
-        standing = _standing(dag_id, run_id, progress).model_copy(
-            update={
-                "called_off": ended.sentence if (ended := called_off(entries)) else "",
-                "not_before": plan.not_before if plan else None,
-                "refusals": (*held, *findings),
-            }
-        )
-        return explain(standing, names).model_dump(mode="json")
-
-    return or_refused(found)
+    with open_ledger() as ledger:
+        entries = ledger.entries(chain)
+        about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
+        held = _held(ledger, dag_id)
+    findings = (str(one.payload.get("what")) for one in (*entries, *about) if one.kind == FINDING)
+    progress, plan = progress_of(entries, names), last_in(entries, PLAN_MADE, ReleasePlan)
+    standing = _standing(dag_id, run_id, progress).model_copy(
+        update={
+            "called_off": ended.sentence if (ended := called_off(entries)) else "",
+            "not_before": plan.not_before if plan else None,
+            "refusals": (*held, *findings),
+        }
+    )
+    return explain(standing, names)
 
 
 def _held(ledger: Any, dag_id: str) -> tuple[str, ...]:

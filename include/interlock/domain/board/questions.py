@@ -110,6 +110,14 @@ def asks_people(task: str) -> bool:
     return task in ASKING or any(pattern.fullmatch(task) for pattern in _OF_ENVIRONMENTS)
 
 
+def title_of(task: str) -> str:
+    """Return what a task asks, for people; empty: it asks nothing."""
+    return next((asked.title for asked, pattern in _PATTERNS if pattern.fullmatch(task)), "")
+
+
+_PATTERNS = tuple((asked, re.compile(re.sub(r"\\{\w+\\}", "[a-z0-9-]+", re.escape(asked.task)))) for asked in TABLE)
+
+
 def asks_for_waiver(task: str) -> bool:
     """Tell whether a task asks people to waive a failed expectation."""
     return task == ASK_WAIVERS or _PATH_WAIVERS.fullmatch(task) is not None

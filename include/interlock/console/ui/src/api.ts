@@ -27,10 +27,188 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/measures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Measures
+         * @description Return how well the releases went that ended in a span of time.
+         */
+        get: operations["measures_measures_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/measures.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Measures As Csv
+         * @description Return the measures as a table, a line for each figure and each seat.
+         */
+        get: operations["measures_as_csv_measures_csv_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/measures/{key}/releases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Releases Of Measure
+         * @description Return the releases that a measure counts, with the times and answers that it is made of.
+         */
+        get: operations["releases_of_measure_measures__key__releases_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Metrics
+         * @description Return the measures of the last 90 days, by service, as Prometheus reads them.
+         */
+        get: operations["metrics_metrics_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/needs-me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Needs Me
+         * @description Return what the reader is asked, what they asked for and where it stands, what is stuck, and what leaves today.
+         *
+         *     It has what the reader may read. Of others' releases, those are looked at that may be stuck: whose Dag is paused,
+         *     which are queued, tried again, or between two tasks.
+         */
+        get: operations["needs_me_needs_me_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/questions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Questions
+         * @description Return the open questions that are for the reader, of the Dags that they may read.
+         */
+        get: operations["questions_questions_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Act
+         * @description Something that lets the release go on.
+         */
+        Act: {
+            /**
+             * By
+             * @description User names or roles of those who can do it; empty: nobody has to
+             */
+            by: string[];
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "answer" | "unpause" | "end_ahead" | "wait" | "retry" | "work" | "schedule";
+            /**
+             * Task
+             * @description The task that it is about
+             * @default
+             */
+            task: string;
+            /**
+             * Until
+             * @description After that, it is too late, or happens by itself
+             */
+            until?: string | null;
+            /** What */
+            what: string;
+        };
+        /**
+         * AnsweredQuestion
+         * @description A question of a release that a person was asked by mail, and answered.
+         */
+        AnsweredQuestion: {
+            /**
+             * Answered At
+             * Format: date-time
+             */
+            answered_at: string;
+            /**
+             * Asked At
+             * Format: date-time
+             * @description When the mail with the question was sent
+             */
+            asked_at: string;
+            /**
+             * Stage
+             * @description Title of the stage that asked
+             */
+            stage: string;
+            /** Task Id */
+            task_id: string;
+            /** User */
+            user: string;
+        };
         /**
          * BoardCollection
          * @description A page of the board.
@@ -155,6 +333,48 @@ export interface components {
             what: string;
         };
         /**
+         * FigureSummary
+         * @description A measure; the releases that it counts are at ``measures/{key}/releases``.
+         */
+        FigureSummary: {
+            /**
+             * Among
+             * @description Of a share: the number of releases among which they count
+             */
+            among: number;
+            /**
+             * Counted
+             * @description Number of releases that count
+             */
+            counted: number;
+            /** Definition */
+            definition: string;
+            /**
+             * Group
+             * @description Whose measure it is: DORA, ITIL or Interlock, with the source
+             */
+            group: string;
+            /** Key */
+            key: string;
+            /**
+             * P90
+             * @description Of seconds: nine of ten took no longer
+             */
+            p90: number | null;
+            /** Title */
+            title: string;
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "seconds" | "share" | "per week" | "releases";
+            /**
+             * Value
+             * @description null: nothing to measure; of seconds, the median
+             */
+            value: number | null;
+        };
+        /**
          * Flight
          * @description A release or a rollback under way.
          */
@@ -198,6 +418,52 @@ export interface components {
             version: string;
         };
         /**
+         * GivenWaiver
+         * @description An expectation that failed and was waived.
+         */
+        GivenWaiver: {
+            /**
+             * Given At
+             * Format: date-time
+             */
+            given_at: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+        };
+        /**
+         * Leaving
+         * @description A departure of a train.
+         */
+        Leaving: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Dag Id
+             * @description Empty: the reader may not read its Dag
+             */
+            dag_id: string;
+            /**
+             * Moved
+             * @description A calendar moved it from the time of its cadence
+             */
+            moved: boolean;
+            /**
+             * Services
+             * @description That may be on it
+             */
+            services: string[];
+            /** Title */
+            title: string;
+            /** Train */
+            train: string;
+        };
+        /**
          * Mark
          * @description A version that is marked bad, or to which the environment is pinned.
          */
@@ -208,6 +474,140 @@ export interface components {
             reason: string;
             /** Version */
             version: string;
+        };
+        /**
+         * MeasuredCollection
+         * @description A page of the releases that a measure counts.
+         */
+        MeasuredCollection: {
+            /**
+             * Releases
+             * @description The first one that ended first
+             */
+            releases: components["schemas"]["MeasuredRelease"][];
+            /** Total Entries */
+            total_entries: number;
+        };
+        /**
+         * MeasuredRelease
+         * @description A release or a rollback, as far as it is measured; times are those of the ledger's entries.
+         */
+        MeasuredRelease: {
+            /**
+             * Answers
+             * @default []
+             */
+            answers: components["schemas"]["AnsweredQuestion"][];
+            /** Backed Out At */
+            backed_out_at?: string | null;
+            /** Change Type */
+            change_type: string;
+            /**
+             * Commits
+             * @description The times of its commits; at most 200
+             * @default []
+             */
+            commits: string[];
+            /** Ended At */
+            ended_at?: string | null;
+            /**
+             * Findings
+             * @default 0
+             */
+            findings: number;
+            /**
+             * First Wave At
+             * @description When the first wave in production was done
+             */
+            first_wave_at?: string | null;
+            /** Last Wave At */
+            last_wave_at?: string | null;
+            /**
+             * Not Before
+             * @description The time for which it was requested; none: any
+             */
+            not_before?: string | null;
+            /**
+             * Outcome
+             * @description How it ended; empty: it has not ended
+             * @default
+             */
+            outcome: string;
+            /** Requested At */
+            requested_at?: string | null;
+            /** Rollback */
+            rollback: boolean;
+            /**
+             * Run
+             * @description Dag and run: release_bike_shop/1.4.0__2026-…
+             */
+            run: string;
+            /** Service */
+            service: string;
+            /** Version */
+            version: string;
+            /**
+             * Waivers
+             * @default []
+             */
+            waivers: components["schemas"]["GivenWaiver"][];
+        };
+        /**
+         * MeasuresSummary
+         * @description Everything that is measured of some releases.
+         */
+        MeasuresSummary: {
+            /** Figures */
+            figures: components["schemas"]["FigureSummary"][];
+            /**
+             * Seats
+             * @description How long each person takes to answer, by stage
+             */
+            seats: components["schemas"]["Seat"][];
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+        };
+        /**
+         * NeedsMe
+         * @description What needs the reader.
+         */
+        NeedsMe: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /**
+             * Leaving
+             * @description Departures within 24 hours
+             */
+            leaving: components["schemas"]["Leaving"][];
+            /**
+             * Questions
+             * @description The first 50; what ends first is first
+             */
+            questions: components["schemas"]["Question"][];
+            /**
+             * Requested
+             * @description Under way, and triggered by the reader; the first 20
+             */
+            requested: components["schemas"]["Standing"][];
+            /**
+             * Stuck
+             * @description Of others: nobody and nothing that it waits for comes by itself
+             */
+            stuck: components["schemas"]["Standing"][];
+            /** Total Questions */
+            total_questions: number;
         };
         /**
          * NextDeparture
@@ -228,6 +628,58 @@ export interface components {
             title: string;
             /** Train */
             train: string;
+        };
+        /**
+         * Question
+         * @description A question that the reader can answer.
+         */
+        Question: {
+            /** Asked At */
+            asked_at: string | null;
+            /** Dag Id */
+            dag_id: string;
+            /**
+             * Kind
+             * @description What is asked, in general: Shall this release be rolled out?
+             */
+            kind: string;
+            /**
+             * Map Index
+             * @description -1: the task asks once
+             */
+            map_index: number;
+            /**
+             * Path
+             * @description Its page, below Airflow's address
+             */
+            path: string;
+            /** Run Id */
+            run_id: string;
+            /** Subject */
+            subject: string;
+            /** Task Id */
+            task_id: string;
+            /**
+             * Until
+             * @description The end of the time for an answer; null: it has none
+             */
+            until: string | null;
+        };
+        /**
+         * QuestionCollection
+         * @description The open questions that are for the reader; what ends first is first.
+         */
+        QuestionCollection: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /** Questions */
+            questions: components["schemas"]["Question"][];
+            /** Total Entries */
+            total_entries: number;
         };
         /**
          * Row
@@ -265,6 +717,64 @@ export interface components {
             /** Title */
             title: string;
         };
+        /**
+         * Seat
+         * @description How long a person takes to answer in a stage.
+         */
+        Seat: {
+            /** Answers */
+            answers: number;
+            /** Median Seconds */
+            median_seconds: number;
+            /** P90 Seconds */
+            p90_seconds: number;
+            /**
+             * Quick
+             * @description Answers within a minute of the mail
+             */
+            quick: number;
+            /** Stage */
+            stage: string;
+            /** User */
+            user: string;
+        };
+        /**
+         * Standing
+         * @description A release or a rollback under way, and why it does not move.
+         */
+        Standing: {
+            /**
+             * Acts
+             * @description What lets it go on, by whom, until when
+             */
+            acts: components["schemas"]["Act"][];
+            /**
+             * Earliest
+             * @description When it moves by itself at the earliest; null: not known
+             */
+            earliest: string | null;
+            flight: components["schemas"]["Flight"];
+            /**
+             * Path
+             * @description Its page, below Airflow's address
+             */
+            path: string;
+            /**
+             * Refusals
+             * @description What would be refused if a wave began now
+             */
+            refusals: string[];
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "moves" | "waits" | "stuck" | "ended" | "unknown";
+            /**
+             * Why
+             * @description In a sentence
+             */
+            why: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -299,6 +809,1261 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BoardCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    measures_measures_get: {
+        parameters: {
+            query?: {
+                /** @description With a time zone; by default 90 days before until */
+                since?: string | null;
+                /** @description With a time zone; by default now */
+                until?: string | null;
+                service?: string[];
+                /** @description The services of this owner, by the catalogue */
+                owner?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeasuresSummary"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    measures_as_csv_measures_csv_get: {
+        parameters: {
+            query?: {
+                /** @description With a time zone; by default 90 days before until */
+                since?: string | null;
+                /** @description With a time zone; by default now */
+                until?: string | null;
+                service?: string[];
+                /** @description The services of this owner, by the catalogue */
+                owner?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    releases_of_measure_measures__key__releases_get: {
+        parameters: {
+            query?: {
+                /** @description With a time zone; by default 90 days before until */
+                since?: string | null;
+                /** @description With a time zone; by default now */
+                until?: string | null;
+                service?: string[];
+                /** @description The services of this owner, by the catalogue */
+                owner?: string;
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeasuredCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    metrics_metrics_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    needs_me_needs_me_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NeedsMe"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    questions_questions_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuestionCollection"];
                 };
             };
             /** @description Unauthorized */

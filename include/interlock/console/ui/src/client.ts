@@ -2,7 +2,11 @@
 import type { components, paths } from "./api";
 
 export type Schemas = components["schemas"];
-type Query<P extends keyof paths> = paths[P]["get"] extends { parameters: { query?: infer Q } } ? Q : never;
+type Query<P extends keyof paths> = paths[P]["get"] extends { parameters: { query?: infer Q } }
+  ? [Q & {}] extends [never]
+    ? Record<string, never>
+    : Q
+  : never;
 type Answer<P extends keyof paths> = paths[P]["get"] extends {
   responses: { 200: { content: { "application/json": infer A } } };
 }

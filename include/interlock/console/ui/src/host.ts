@@ -1,7 +1,7 @@
 // What Airflow lends to the pages that run in its own page: React, its router and its components, all of its theme.
 import type * as ReactTypes from "react";
 
-export type Props = { children?: ReactTypes.ReactNode; key?: ReactTypes.Key | null } & Record<string, unknown>;
+export type Props = { children?: ReactTypes.ReactNode; key?: ReactTypes.Key | null | undefined } & Record<string, unknown>;
 type Component = (props: Props) => ReactTypes.ReactElement | null;
 
 interface Host {

@@ -1,4 +1,5 @@
 // What Airflow looks for: each page by the name that plugin.py gives it.
 import { Board } from "./board";
+import { InterlockHome, InterlockNext, NeedsMe } from "./needs";
 
-Object.assign(globalThis, { Board });
+Object.assign(globalThis, { Board, "Needs me": NeedsMe, InterlockHome, InterlockNext });

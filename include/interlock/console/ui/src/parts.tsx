@@ -37,13 +37,15 @@ export function Tag({ color, title, children }: { color: string; title?: string;
   );
 }
 
-export function Fault({ children }: { children: React.ReactNode }) {
+export function Banner({ color, children, ...more }: Props & { color: string }) {
   return (
-    <Box bg="bg.subtle" borderColor="red.solid" borderLeftWidth={4} mb={2} overflowWrap="anywhere" px={4} py={2} role="alert">
+    <Box bg="bg.subtle" borderColor={color} borderLeftWidth={4} mb={2} overflowWrap="anywhere" px={4} py={2} rounded="sm" {...more}>
       <Text>{children}</Text>
     </Box>
   );
 }
+
+export const Fault = ({ children }: { children: React.ReactNode }) => <Banner color="red.solid" role="alert">{children}</Banner>;
 
 /** Width of the window in pixels, as it changes. */
 export function useWidth(): number {
