@@ -132,12 +132,12 @@ function CellOf({ cell, row, now, narrow }: { cell: Cell | undefined; row: Row; 
   );
 }
 
-function Status({ row, now }: { row: Row; now: number }) {
+function Status({ row, now, narrow }: { row: Row; now: number; narrow: boolean }) {
   const first = row.in_flight?.[0];
   const more = (row.in_flight?.length ?? 0) - 1;
   const leaves = row.next_departure;
   return (
-    <Box minWidth={0} overflow="hidden" role="cell" whiteSpace="nowrap" textOverflow="ellipsis">
+    <Box minWidth={0} overflow="hidden" px={narrow ? 0 : 2} role="cell" textOverflow="ellipsis" whiteSpace="nowrap">
       {first ? (
         <Box display="flex" gap={1} alignItems="center" minWidth={0}>
           <To path={pageOfRun(first.dag_id, first.run_id)} title={`Requested by ${first.requested_by || "nobody"}`}>
@@ -176,7 +176,7 @@ function RowOf({ row, environments, now, narrow }: { row: Row; environments: rea
       {environments.map((name) => (
         <CellOf key={name} cell={cells.get(name)} narrow={narrow} now={now} row={row} />
       ))}
-      <Status now={now} row={row} />
+      <Status narrow={narrow} now={now} row={row} />
     </>
   );
 }

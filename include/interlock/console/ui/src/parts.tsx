@@ -31,7 +31,7 @@ export function To({ path, children, ...more }: Props & { path: string }) {
 
 export function Tag({ color, title, children }: { color: string; title?: string; children: React.ReactNode }) {
   return (
-    <Badge colorPalette={color} flexShrink={0} maxWidth="100%" size="sm" title={title} variant="subtle">
+    <Badge colorPalette={color} maxWidth="100%" minWidth={0} overflow="hidden" size="sm" title={title} variant="subtle">
       <span style={{ overflow: "hidden", textOverflow: "ellipsis" }}>{children}</span>
     </Badge>
   );
