@@ -195,3 +195,31 @@ def test_an_intent_is_kept_as_it_was(ledger: Ledger, signer: Signer, snow: str) 
 def test_what_is_said_of_a_release_is_read_from_the_ledger(ledger: Ledger, signer: Signer, snow: str) -> None:
     chain = released(ledger, signer, snow, "rejected")
     assert [one.event for one in told_of(ledger, chain, nothing_else)] == ["planned", "frozen", "decided", "closed"]
+
+
+def test_all_events_of_a_release_can_be_sent_again_from_the_ledger(ledger: Ledger, signer: Signer, snow: str) -> None:
+    chain, other = released(ledger, signer, snow), released(ledger, signer, snow)
+    outbox = Outbox(ledger)
+
+    class Receiver(Records):
+        """Has no record that says what it was told."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sent: list[tuple[str, Cursor]] = []
+
+        def find(self, correlation: str) -> tuple[Remote, ...]:
+            return (Remote(reference=correlation, number=correlation),)
+
+        def change(self, remote: Remote, statement: Statement) -> Remote:
+            self.sent.append((statement.change.chain, statement.told))
+            return remote.model_copy(update={"told": statement.told})
+
+    system = Receiver()
+    deliver_due(snow, system, ledger, nothing_else)
+    first = [one for one in system.sent if one[0] == chain]
+    system.sent.clear()
+    assert [one.chain for one in outbox.replay(snow, chain)] == [chain]
+    deliver_due(snow, system, ledger, nothing_else)
+    assert system.sent == first
+    assert {one.chain: one.state for one in outbox.all() if one.system == snow} == {chain: "told", other: "told"}

@@ -54,8 +54,10 @@ def _unknown(place: Place, named: object, folder: Path) -> Iterator[Problem]:
         known = load_systems(folder).systems
     except CatalogueError:
         return  # that file has its own error
-    for name in named:
+    for name, mode in named.items():
         yield from unknown_name((*place, name), name, known, f"a system of {FILE}")
+        if mode == "authority" and name in known and known[name].kind == "webhook":
+            yield Problem((*place, name), mode, f"mirror: {name} is a receiver of webhooks, which decides nothing")
 
 
 def _read(folder: Path) -> YamlFile:

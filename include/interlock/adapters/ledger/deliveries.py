@@ -174,6 +174,16 @@ class Outbox:
             connection.execute(update(_SYSTEMS).where(_SYSTEMS.c.system == system).values(unpaused))
         return tuple(rows)
 
+    def replay(self, system: str, chain: str) -> tuple[Delivery, ...]:
+        """Have everything of a release told to a system again, as far as its record does not say that it was told."""
+        row = and_(_ROWS.c.system == system, _ROWS.c.chain == chain)
+        unsaid = {"entry": 0, "stop": 0, "confirm_at": None, "confirmed": False, "error": "", "refused": False}
+        with self._ledger.writing() as connection:
+            rows = [_delivery(one) for one in connection.execute(_SELECT.where(row))]
+            again = {"next_at": func.clock_timestamp(), "attempts": 0, "version": _ROWS.c.version + 1}
+            connection.execute(update(_ROWS).where(row).values({**unsaid, **again}))
+        return tuple(rows)
+
     def all(self, *, chain: str = "") -> tuple[Delivery, ...]:
         """Return all deliveries, or those of a release; the ones with an error first."""
         query = _SELECT.order_by(_ROWS.c.error == "", _ROWS.c.system, _ROWS.c.chain)

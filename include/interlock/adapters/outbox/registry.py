@@ -19,7 +19,13 @@ def _service_now(described: ToldSystem, connection: Any) -> System:
     return Changes(open_instance(connection, described.calls_per_second), described)
 
 
-_KINDS: dict[str, Callable[[ToldSystem, Any], System]] = {"servicenow": _service_now}
+def _webhook(described: ToldSystem, connection: Any) -> System:
+    from interlock.adapters.webhooks.sending import Webhooks
+
+    return Webhooks.of(connection, calls_per_second=described.calls_per_second)
+
+
+_KINDS: dict[str, Callable[[ToldSystem, Any], System]] = {"servicenow": _service_now, "webhook": _webhook}
 
 
 def open_system(described: ToldSystem, connection: Any) -> System:

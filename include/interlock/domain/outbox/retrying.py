@@ -21,6 +21,12 @@ class RetryRequest(Form):
         title="Release",
         description="The run id of the release. Leave empty for all that failed.",
     )
+    replay: bool = Field(
+        False,
+        title="Send all events again",
+        description="For receivers of webhooks: sends all events of the release again, with the ids that they had. "
+        "Enter the release above.",
+    )
     reason: Reason = Field(description="What was corrected, and by whom.")
 
 
@@ -35,6 +41,12 @@ def parse_retry(form: Mapping[str, Any], systems: Collection[str]) -> RetryReque
             f"The catalogue has no system {request.system!r}. Available: {', '.join(sorted(systems)) or 'none'}.",
             rule="systems are in systems.yaml",
             next_step="correct the system",
+        )
+    if request.replay and not request.run:
+        raise RequestRefused(
+            "All events of which release are to be sent again?",
+            rule="events are sent again for one release at a time",
+            next_step="enter the run id of the release",
         )
     return request
 

@@ -96,8 +96,14 @@ class ServiceNow(ToldSystem):
     )
 
 
-AnySystem = ServiceNow
-"""Of whichever kind; with a second one, a union that is discriminated by \"\"kind\"\"."""
+class Webhook(ToldSystem):
+    """A receiver of signed CloudEvents: the connection has its URL as host, and the secret as password."""
+
+    kind: Literal["webhook"]
+
+
+AnySystem = Annotated[ServiceNow | Webhook, Field(discriminator="kind")]
+"""Of whichever kind."""
 
 
 class SystemsFile(Model):

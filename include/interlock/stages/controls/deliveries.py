@@ -170,15 +170,17 @@ def retry_params(folder: Path) -> dict[str, Param]:
 
 @stage_task(task_display_name="Try deliveries again")
 def retry_deliveries() -> list[str]:
-    """Make everything that a system refused, or that failed, due now; return what that is."""
+    """Make what a system refused, or that failed, due now, or all events of a release; return what that is."""
     from interlock.adapters.ledger.deliveries import Outbox
 
     request = parse_retry(entered(), load_systems(catalogue_folder()).systems)
     by = requester()
     with resources.ledger() as ledger:
         outbox = Outbox(ledger)
-        failing = [one.chain for one in outbox.all() if one.system == request.system and one.error]
-        again = outbox.retry(request.system, chain_named(request.run, failing))
+        concerned = (one for one in outbox.all() if one.system == request.system and (one.error or request.replay))
+        chain = chain_named(request.run, [one.chain for one in concerned])
+        tell = outbox.replay if request.replay else outbox.retry
+        again = tell(request.system, chain)
     log.info("%s had %s deliveries to %s tried again: %s", by, len(again), request.system, request.reason)
     return [f"{one.number or 'no record yet'}, {one.chain}: {one.error}" for one in again][:100]
 

@@ -1,0 +1,109 @@
+"""Releases as signed CloudEvents, sent to any receiver by the outbox: in order, until the receiver has taken each.
+
+A receiver keeps no record that Interlock could look up. So an event can arrive twice, always with the same id
+(``webhook-id``, and ``id`` of the event), by which the receiver knows it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from interlock.adapters.outbox.web import TIMEOUT, WebApi
+from interlock.adapters.tickets.site import url_of
+from interlock.domain.canonical import sha256_of
+from interlock.domain.outbox.delivery import Remote
+from interlock.domain.outbox.facts import Statement
+
+from .signatures import secrets_in, signed_headers
+
+TYPE = "org.interlock.release"
+"""The beginning of the types of events, such as org.interlock.release.planned."""
+
+
+class _Receiver(WebApi):
+    """A receiver whose status is its answer, whatever it says beside it."""
+
+    def _meaning(self, asked: str, response: httpx.Response, body: bytes) -> Any:
+        return super()._meaning(asked, response, b"" if response.is_success else body)
+
+
+class Webhooks:
+    """A receiver of webhooks.
+
+    :param secrets: that sign what is sent, the one of now first.
+    """
+
+    def __init__(
+        self,
+        receiver: WebApi,
+        path: str,
+        secrets: Sequence[bytes],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._receiver, self._path, self._secrets, self._now = receiver, path, secrets, now
+
+    @classmethod
+    def of(cls, connection: Any, *, calls_per_second: float | None = None) -> Self:
+        """Read a connection: host is the URL of the receiver, password the secrets.
+
+        :raises ReleaseError: it is no https URL, or the password is no secret of webhooks.
+        """
+        parts = urlsplit(url_of(connection))
+        client = httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}", timeout=TIMEOUT, trust_env=False)
+        name = str(connection.conn_id)
+        receiver = _Receiver(f"The receiver of {name}", client, calls_per_second=calls_per_second)
+        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        return cls(receiver, path, secrets_in(connection.password or "", name))
+
+    def find(self, correlation: str) -> Sequence[Remote]:
+        """Return what stands for the release; how far it was told, only the outbox knows."""
+        return (Remote(reference=correlation, number=correlation),)
+
+    def create(self, correlation: str, statement: Statement) -> Remote:
+        """Make nothing: a receiver has no record of its own."""
+        return Remote(reference=correlation, number=correlation)
+
+    def change(self, remote: Remote, statement: Statement) -> Remote:
+        """Send an event, with the same id and the same body each time; only the time of sending differs."""
+        body = event_of(remote.reference, statement)
+        id = _id_of(remote.reference, statement)
+        headers = {
+            **signed_headers(self._secrets, id, self._now(), body),
+            "content-type": "application/cloudevents+json",
+        }
+        self._receiver.send("POST", self._path, content=body, headers=headers)
+        return remote.model_copy(update={"told": statement.told})
+
+    def withdraw(self, duplicate: Remote, original: Remote) -> None:
+        """Take back nothing: there are no duplicates of what is not there."""
+
+
+def event_of(correlation: str, statement: Statement) -> bytes:
+    """Return a statement as a CloudEvent 1.0 in JSON."""
+    change = statement.change
+    event = {
+        "specversion": "1.0",
+        "id": _id_of(correlation, statement),
+        "source": f"/interlock/{quote(change.chain)}",
+        "type": f"{TYPE}.{statement.event}",
+        "subject": change.service,
+        "time": statement.at.astimezone(UTC).isoformat(),
+        "datacontenttype": "application/json",
+        "data": {
+            "text": statement.text,
+            "release": change.model_dump(mode="json"),
+            "documents": [{"name": one.name, "sha256": sha256_of(one.content)} for one in statement.documents],
+        },
+    }
+    return json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _id_of(correlation: str, statement: Statement) -> str:
+    return f"{correlation}-{statement.told.entry}-{statement.told.stop}"
