@@ -95,6 +95,6 @@ def test_the_pages_of_a_release_find_airflow_and_lead_to_it(console: Console) ->
         expect(calendar.get_by_role("tab", name="Week")).to_be_visible()
         page.goto(f"{console.base}/")
         home = page.get_by_test_id("interlock-home")
-        expect(home.get_by_role("link")).to_have_count(1)
-        home.get_by_role("link").click()
+        expect(home.get_by_role("link")).to_have_count(2)
+        home.get_by_role("link").first.click()
         page.wait_for_url(f"**{BELOW}/dags/{RELEASE}/**/required_actions**")
