@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import FINDING
+from interlock.domain.ledger.kinds import CHAT_FAILED, FINDING
 from interlock.domain.paths import question_page
 from interlock.domain.records import Blob, Communication
 from tests.browser import opened_context, opened_page
@@ -454,13 +454,20 @@ def test_findings_are_on_the_page_of_their_release(airflow: str, console: Consol
         ledger.append(chain, FINDING, {"what": "A ballot was changed."}, actor="reconcile", key="finding/own")
         ledger.append(INSTALLATION, FINDING, about, actor="reconcile", key="finding/about")
         ledger.append(INSTALLATION, FINDING, {"what": "Another."}, actor="reconcile", key="finding/another")
+        unsaid = {"room": "releases", "same": "one", "why": "Slack did not answer."}
+        ledger.append(chain, CHAT_FAILED, unsaid, actor="task", key="chat.failed/releases/one")
     asked = f"dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
     found = ask(airflow, "audrey", "GET", f"/interlock/findings?{asked}").json()
-    assert found == {"findings": ["A ballot was changed.", "2 hosts run another release."], "overtaken": []}
+    assert found == {
+        "findings": ["A ballot was changed.", "2 hosts run another release."],
+        "unsaid": ["The chat room releases was not told: Slack did not answer."],
+        "overtaken": [],
+    }
     assert ask(airflow, "nora", "GET", f"/interlock/findings?{asked}").status_code == 403
     page.goto(f"{airflow}/interlock/release?{asked}")
     for what in found["findings"]:
         expect(page.get_by_text(f"Finding: {what}")).to_be_visible()
+    expect(page.get_by_text(found["unsaid"][0])).to_be_visible()
 
 
 def test_a_queued_release_says_behind_what_it_waits_and_who_can_withdraw_that(airflow: str, page: Page) -> None:
