@@ -107,7 +107,7 @@ def test_what_comes_later_is_told_later_and_after_the_end_too(ledger: Ledger, si
         deliver_due(snow, system, ledger, nothing_else)
     ledger.append(chain, FINDING, {"what": "A task was marked."}, actor="reconcile", key="finding/1")
     deliver_due(snow, system, ledger, nothing_else)
-    assert [*system.events.values()] == [[*EVENTS, "finding"]]
+    assert [*system.events.values()] == [[*EVENTS, "contradiction"]]
 
 
 def test_the_outbox_has_work_only_when_something_is_new_or_due(ledger: Ledger, signer: Signer, snow: str) -> None:

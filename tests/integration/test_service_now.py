@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from interlock.adapters.outbox.delivering import deliver
+from interlock.adapters.servicenow.approvals import read_approvals
 from interlock.adapters.servicenow.changes import Changes, plan_in
 from interlock.adapters.servicenow.instance import open_instance
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.errors import AssetMissing, DeliveryRefused, SystemBusy
+from interlock.domain.outbox.authority import why_not_approved
 from interlock.domain.outbox.delivery import Cursor, Delivery, correlation_of
 from interlock.domain.outbox.facts import Statement, statements
 from interlock.domain.outbox.systems_file import ServiceNow
 from tests import service_now as server
 from tests.factories.told_releases import chain_of, chained, signed, steps
 from tests.service_now import Instance, serving
+from tests.unit.domain import samples
 
 CHAIN = chain_of(1)
 DESCRIBED = ServiceNow.model_validate(
@@ -208,3 +212,59 @@ def test_client_credentials_are_exchanged_for_a_token_and_again_when_it_is_refus
 def test_a_connection_that_cannot_be_used_says_what_it_lacks(changes: dict[str, Any], lacks: str) -> None:
     with pytest.raises(AssetMissing, match=lacks):
         open_instance(connection("http://127.0.0.1:1", **changes))
+
+
+def approved_by(instance: Instance, system: Changes, **by: str) -> str:
+    """Tell of a release up to its board's decision, and have people answer; return the sys_id of the change."""
+    delivered(system, told()[:3])
+    (change,) = instance.changes.values()
+    for person in instance.approvers:
+        instance.decide(change, person, "approved", by=by.get(person, ""), at="2026-03-02 10:00:00")
+    return str(change["sys_id"])
+
+
+PLAN = samples.rollout(2)
+FROZEN_AT = datetime(2026, 3, 2, 9, 2, tzinfo=UTC)
+NOBODY: dict[str, Any] = {"service_accounts": {server.USER}, "people": {}}
+
+
+def test_an_approval_counts_with_who_when_and_on_which_plan() -> None:
+    instance = Instance(approvals=True)
+    with opened(instance) as system:
+        read = read_approvals(system.api, "snow", approved_by(instance, system), server.CANCELED)
+    assert (read.number, read.plan, read.approved, read.rejected) == ("CHG0030001", PLAN.digest, True, False)
+    assert {(one.user, one.set_by) for one in read.answers} == {("ben", "ben"), ("cora", "cora")}
+    assert why_not_approved(read, PLAN, frozen_at=FROZEN_AT, **NOBODY) == ""
+
+
+def test_an_approval_that_somebody_else_set_or_that_came_before_counts_for_nobody() -> None:
+    instance = Instance(approvals=True)
+    with opened(instance) as system:
+        sys_id = approved_by(instance, system, ben=server.USER, cora="admin")
+        read = read_approvals(system.api, "snow", sys_id, server.CANCELED)
+    assert "no approval counts" in why_not_approved(read, PLAN, frozen_at=FROZEN_AT, **NOBODY)
+    own = read.model_copy(
+        update={"answers": tuple(one.model_copy(update={"set_by": one.user}) for one in read.answers)}
+    )
+    assert why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **NOBODY) == ""
+    late = datetime(2026, 3, 2, 11, tzinfo=UTC)
+    assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=late, **NOBODY)
+    accounts: dict[str, Any] = {"service_accounts": {"ben", "cora"}, "people": {}}
+    assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **accounts)
+    same: dict[str, Any] = {"service_accounts": set(), "people": {"ben": PLAN.requested_by, "cora": PLAN.requested_by}}
+    assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **same)
+
+
+def test_a_withdrawn_approval_another_plan_and_a_rejection_are_named() -> None:
+    instance = Instance(approvals=True)
+    with opened(instance) as system:
+        sys_id = approved_by(instance, system)
+        other = samples.rollout(3)
+        read = read_approvals(system.api, "snow", sys_id, server.CANCELED)
+        assert f"but this is {other.digest[:12]}" in why_not_approved(read, other, frozen_at=FROZEN_AT, **NOBODY)
+        instance.decide(instance.changes[sys_id], "ben", "requested")
+        read = read_approvals(system.api, "snow", sys_id, server.CANCELED)
+        assert "is not approved" in why_not_approved(read, PLAN, frozen_at=FROZEN_AT, **NOBODY)
+        instance.decide(instance.changes[sys_id], "ben", "rejected")
+        read = read_approvals(system.api, "snow", sys_id, server.CANCELED)
+        assert "rejected or cancelled, by ben" in why_not_approved(read, PLAN, frozen_at=FROZEN_AT, **NOBODY)

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from interlock.domain.errors import ReleaseError
 from interlock.locations import catalogue_folder
 
-from .where import Stack, asks_stack, end, failures_on_stderr, run_in_stack, runs, stack_settings
+from .where import Stack, asks_stack, end, failures_on_stderr, quiet_airflow, run_in_stack, runs, stack_settings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("policy-backtest")(policy_backtest)
     app.command("past-releases")(past_releases)
     app.command()(deliveries)
+    app.command()(connect)
     app.command()(roles)
     app.command("permit-keys")(permit_keys)
 
@@ -67,6 +69,25 @@ def explain(
         from .release import explain_and_tell
 
         explain_and_tell(run, as_json=as_json)
+
+
+def connect(
+    kind: Annotated[str, typer.Argument(help="The kind of system: servicenow.")],
+    connection: Annotated[str, typer.Option(help="The Airflow connection with address and account.")],
+    name: Annotated[str, typer.Option(help="How systems.yaml names it.")] = "servicenow",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Check a system of service management, propose its part of systems.yaml, and write it.
+
+    It makes a test change and cancels it, after asking. Run it with the environment of Airflow's components.
+    """
+    quiet_airflow()
+    with failures_on_stderr():
+        if kind != "servicenow":
+            raise ReleaseError(f"There is no kind of system {kind!r}. Available: servicenow.")
+        from .connect import connect_servicenow
+
+        end(connect_servicenow(name, connection, catalogue_folder(), yes=yes))
 
 
 def deliveries(

@@ -113,6 +113,7 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "cases.run",
         "quality.waived",
         "path.waived",
+        "record.approved",
         "wave.deployed",
         "step.begun",
         "step.ended",

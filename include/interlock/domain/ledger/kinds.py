@@ -483,6 +483,14 @@ BOARD_DECIDED = _kind(
     seals=True,
     decides=True,
 )
+RECORD_APPROVED = _kind(
+    "record.approved",
+    "Approved in another system",
+    "The change of the release in a system that policy makes an authority, as it was read just before a permit: for "
+    "which plan it was approved, by whom and when.",
+    record="outbox.authority:RecordRead",
+    several=True,
+)
 TRAIN_DEPARTED = _kind(
     "train.departed",
     "Train departed",

@@ -23,7 +23,9 @@ from interlock.domain.permits.permit import BEGINS, utc_text
 
 from .delivery import Cursor
 
-Event = Literal["planned", "frozen", "decided", "begun", "wave", "verified", "backed_out", "closed", "finding", "stop"]
+Event = Literal[
+    "planned", "frozen", "decided", "begun", "wave", "verified", "backed_out", "closed", "contradiction", "stop"
+]
 """What a statement is about."""
 Phase = Literal["planned", "assessed", "scheduled", "implementing", "review", "closed", "cancelled"]
 """Where the change is; each system's file says which of its states that is. Nothing goes back to an earlier phase."""
@@ -299,7 +301,7 @@ def _of_end(change: Change, entry: Entry) -> _Said:
 
 
 def _of_finding(change: Change, entry: Entry) -> _Said:
-    return "finding", f"Finding: {entry.payload.get('what')} The release gets no permit.", change, ()
+    return "contradiction", f"Finding: {entry.payload.get('what')} The release gets no permit.", change, ()
 
 
 def _of_stop(change: Change, entry: Entry) -> _Said:

@@ -28,7 +28,8 @@ class ToldSystem(Model):
 
 
 def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    # A tuple: files are read strictly, and a list that is not read as JSON is none.
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 StatePath = Annotated[

@@ -53,6 +53,7 @@ class Circumstances(Model):
     unjudged: str = Field("", description="Tightened thresholds by which its quality was not judged, in sentences")
     judged_again: QualityReport | None = Field(None, description="By tightened thresholds; none: none were tightened")
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
+    authorities: tuple[str, ...] = Field((), description="Systems that do not approve it, or do not answer, in words")
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
     environments: tuple[FoundOnPath, ...] = Field((), description="Between test and production")
@@ -185,6 +186,18 @@ def _check_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
     yield Objection(
         what=what, rule=_GATE, who="the board", next_step="trigger the release again and let the board vote"
     )
+
+
+def _check_authorities(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
+    for sentence in found.authorities:
+        yield Objection(
+            what=_sentence(sentence),
+            rule=f"change_types.{plan.change_type}.records of the policy: the approval in an authority is read again "
+            "before each permit",
+            who="the people who approve changes in that system; for later releases, the owner of policy.yaml can make it "
+            "a mirror; an emergency change does not wait for it",
+            next_step="have the change approved there, then trigger the release again",
+        )
 
 
 def _check_quality(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
@@ -412,6 +425,7 @@ _CHECKS = (
     _check_plan,
     _check_version,
     _check_board,
+    _check_authorities,
     _check_quality,
     _check_quality_again,
     _check_environments,

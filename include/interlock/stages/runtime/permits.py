@@ -72,6 +72,7 @@ from interlock.domain.records import (
     Waiver,
 )
 from interlock.stages.approvals import amended
+from interlock.stages.approvals.authorities import objections_of_authorities
 from interlock.stages.approvals.sign_offs import count_sign_off
 from interlock.stages.environments.again import judge_again
 
@@ -443,6 +444,7 @@ def circumstances(
         changes=_changes(entries, catalogue),
         **_judged_again(entries, catalogue),
         bundle=resources.store().digest_of(plan.bundle),
+        authorities=tuple(objections_of_authorities(plan, entries)),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
         environments=_on_path(catalogue, plan, entries),

@@ -1,0 +1,79 @@
+"""Approvals of a change in another system, where policy makes that system an authority: which of them count.
+
+They are a primary record: who approved, when, and for which frozen plan. Only a person who approved with their own
+account counts. An approval by a service account, or one that somebody else set, stands for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from pydantic import AwareDatetime, Field
+
+from interlock.domain.canonical import Model
+from interlock.domain.records import Record, RolloutPlan
+
+
+class Approver(Model):
+    """An answer of one who was asked in the other system."""
+
+    user: str = Field(description="User name there")
+    state: str = Field(description="In the other system's words; approved and rejected count")
+    set_by: str = Field(description="User name there of the account that set the state")
+    at: AwareDatetime
+
+
+class RecordRead(Record):
+    """A change as it was read in an authority."""
+
+    system: str
+    number: str
+    plan: str = Field(description="SHA-256 of the plan that the change names; empty: none")
+    approved: bool = Field(description="The other system says that the change is approved")
+    rejected: bool = Field(description="Somebody rejected it, or it was cancelled")
+    answers: tuple[Approver, ...] = ()
+
+
+def people_who_approved(
+    read: RecordRead, *, service_accounts: Collection[str], people: Mapping[str, str], barred: Collection[str]
+) -> tuple[str, ...]:
+    """Return the people whose approvals count, each once, by their names on the board.
+
+    :param service_accounts: user names there that stand for nobody.
+    :param people: user name there: user here, where they differ.
+    :param barred: users here who do not approve this release: its requester, and by policy its authors.
+    """
+    found = (
+        people.get(one.user, one.user)
+        for one in read.answers
+        if one.state == "approved" and one.user and one.set_by == one.user and one.user not in service_accounts
+    )
+    return tuple(dict.fromkeys(name for name in found if name not in barred))
+
+
+def why_not_approved(
+    read: RecordRead,
+    plan: RolloutPlan,
+    *,
+    frozen_at: AwareDatetime,
+    service_accounts: Collection[str],
+    people: Mapping[str, str],
+) -> str:
+    """Say why the change in an authority does not approve a plan; empty: it does."""
+    of = f"{read.number} in {read.system}"
+    if read.rejected:
+        who = ", ".join(one.user for one in read.answers if one.state == "rejected")
+        return f"{of} was rejected or cancelled{f', by {who}' if who else ''}"
+    if read.plan != plan.digest:
+        named = f"the plan {read.plan[:12]}" if read.plan else "no plan"
+        return f"{of} names {named}, but this is {plan.digest[:12]}"
+    if not read.approved:
+        return f"{of} is not approved"
+    late = read.model_copy(update={"answers": tuple(one for one in read.answers if one.at >= frozen_at)})
+    barred = {plan.requested_by, *plan.excluded}
+    if not people_who_approved(late, service_accounts=service_accounts, people=people, barred=barred):
+        return (
+            f"{of} is approved, but no approval counts: none was given after the plan was frozen, by a person with an "
+            "account of their own who is neither the requester nor an author of the release"
+        )
+    return ""
