@@ -415,3 +415,11 @@ def test_a_defect_that_is_no_longer_accepted_stops_each_further_wave() -> None:
     fine, ended = (report().model_copy(update={"defects": of}) for of in ((later, minor), (later, line)))
     assert said(planned(fine), quality=fine) == ""
     assert "The defect basket-1 was accepted as known until" in said(planned(ended), quality=ended)
+
+
+def test_an_authority_that_does_not_approve_is_an_objection_that_names_who_can_decide_otherwise() -> None:
+    plan = planned()
+    (found,) = objections(plan, circumstances(plan, authorities=("CHG0030001 in snow is not approved.",)), NOW)
+    assert found.what == "CHG0030001 in snow is not approved."
+    assert "change_types.normal.records" in found.rule
+    assert "the owner of policy.yaml" in found.who

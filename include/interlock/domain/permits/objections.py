@@ -194,8 +194,8 @@ def _check_authorities(plan: RolloutPlan, found: Circumstances, now: datetime) -
             what=_sentence(sentence),
             rule=f"change_types.{plan.change_type}.records of the policy: the approval in an authority is read again "
             "before each permit",
-            who="the people who approve changes in that system; for later releases, the owner of policy.yaml can make it "
-            "a mirror; an emergency change does not wait for it",
+            who="the people who approve changes in that system; the owner of policy.yaml, who can make it a mirror for "
+            "later releases; for an emergency change, the emergency board alone",
             next_step="have the change approved there, then trigger the release again",
         )
 

@@ -1,0 +1,50 @@
+"""A permit needs the approval of an authority, unless there is none, and is refused if it cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.errors import TransientError
+from interlock.domain.ledger.chain import Entry
+from interlock.stages.approvals import authorities
+from interlock.stages.approvals.authorities import objections_of_authorities
+from tests.factories.told_releases import chain_of, chained, steps
+from tests.unit.domain import samples
+
+
+@pytest.fixture(autouse=True)
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorities, "catalogue_folder", lambda: tmp_path)
+
+
+def entries(**records: str) -> Sequence[Entry]:
+    return chained(chain_of(1), steps(records=records))
+
+
+def test_no_authority_is_asked_where_policy_names_none() -> None:
+    assert [*objections_of_authorities(samples.rollout(2), entries())] == []
+    assert [*objections_of_authorities(samples.rollout(2), entries(snow="mirror"))] == []
+
+
+def test_an_authority_that_the_catalogue_lost_approves_nothing() -> None:
+    (said,) = objections_of_authorities(samples.rollout(2), entries(snow="authority"))
+    assert said == "snow is an authority for this release, but systems.yaml does not have it."
+
+
+def test_an_emergency_and_a_rehearsal_wait_for_no_authority() -> None:
+    for changes in ({"change_type": ChangeType.EMERGENCY}, {"rehearsal": True, "environment": "test"}):
+        assert [*objections_of_authorities(samples.rollout(2, **changes), entries(snow="authority"))] == []
+
+
+def test_an_authority_that_does_not_answer_approves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: Any) -> str:
+        raise TransientError("ServiceNow did not answer.", next_step="wait")
+
+    monkeypatch.setattr(authorities, "_objection", silent)
+    (said,) = objections_of_authorities(samples.rollout(2), entries(snow="authority"))
+    assert said == "The approval of the release in snow could not be read: ServiceNow did not answer."
