@@ -143,3 +143,33 @@ def test_the_next_departure_is_that_of_a_train_that_departs_by_itself(folder: Pa
     after = plans.next_departures(found.at, frozenset())["bike-shop"]
     assert after.at > found.at
     assert plans.next_departures(now, frozenset({"weekly"})) == {}
+
+
+FREEZE = """\
+title: Calendar
+owner: o
+time_zone: UTC
+entries:
+  - name: audit
+    title: The yearly audit
+    kind: freeze
+    scope: {{ services: [bike-shop] }}
+    from: {begin:%Y-%m-%dT%H:%M}
+    until: {end:%Y-%m-%dT%H:%M}
+"""
+
+
+def test_a_freeze_closes_from_its_begin_to_its_end_although_answers_are_kept(folder: Path) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    begin, end = now + timedelta(minutes=5), now + timedelta(minutes=8)
+    (folder / "calendars" / "audit.yaml").write_text(FREEZE.format(begin=begin, end=end))
+    plans = plans_of(folder).at(now)
+    service = plans.catalogue.services["bike-shop"]
+
+    def closed(minutes: int) -> str:
+        found = plans.closings.at(service, "production", now + timedelta(minutes=minutes), ())
+        return found.what if found else ""
+
+    before = closed(0)
+    assert "audit" not in before
+    assert [closed(minute) for minute in (4, 5, 7, 8)] == [before, *["The yearly audit"] * 2, before]
