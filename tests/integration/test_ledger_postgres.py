@@ -642,7 +642,7 @@ def test_migrating_again_changes_nothing(
     entry = record(ledger, chain, "first")
     assert main(["ledger", "migrate"]) == 0
     assert main(["ledger", "migrate"]) == 0
-    assert capsys.readouterr().out == "The ledger is at version 0002.\n" * 2
+    assert capsys.readouterr().out == "The ledger is at version 0003.\n" * 2
     assert ledger.entries(chain) == (entry,)
 
 
@@ -663,7 +663,7 @@ def test_two_that_migrate_a_new_database_at_once_both_succeed(server: Settings, 
     url = f"{owner_url.removesuffix(postgres.LEDGER)}another"
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(owner.migrate_database, url)
-        assert owner.migrate_database(url) == other.result(60) == "0002"
+        assert owner.migrate_database(url) == other.result(60) == "0003"
     with open_ledger(ledger_connection(server, schema="another")) as opened:
         assert record(opened, "installation", "first").sequence == 1
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):

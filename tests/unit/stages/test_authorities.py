@@ -36,6 +36,13 @@ def test_an_authority_that_the_catalogue_lost_approves_nothing() -> None:
     assert said == "snow is an authority for this release, but systems.yaml does not have it."
 
 
+def test_a_system_without_approvals_cannot_be_an_authority(tmp_path: Path) -> None:
+    hook = "systems:\n  snow:\n    kind: webhook\n    connection: snow_hook\n"
+    (tmp_path / "systems.yaml").write_text(hook)
+    (said,) = objections_of_authorities(samples.rollout(2), entries(snow="authority"))
+    assert "systems of its kind (webhook) approve nothing" in said
+
+
 def test_an_emergency_and_a_rehearsal_wait_for_no_authority() -> None:
     for changes in ({"change_type": ChangeType.EMERGENCY}, {"rehearsal": True, "environment": "test"}):
         assert [*objections_of_authorities(samples.rollout(2, **changes), entries(snow="authority"))] == []

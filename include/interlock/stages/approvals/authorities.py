@@ -13,6 +13,7 @@ from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import RECORD_APPROVED, ROLLOUT_FROZEN
 from interlock.domain.outbox.authority import why_not_approved
 from interlock.domain.outbox.facts import records_of
+from interlock.domain.outbox.systems_file import ServiceNow
 from interlock.domain.records import RolloutPlan
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
@@ -44,6 +45,8 @@ def _objection(system: str, plan: RolloutPlan, frozen: Entry) -> str:
     described = load_systems(catalogue_folder()).systems.get(system)
     if described is None:
         return f"{system} is an authority for this release, but systems.yaml does not have it."
+    if not isinstance(described, ServiceNow):
+        return f"{system} is an authority for this release, but systems of its kind ({described.kind}) approve nothing."
     with resources.ledger() as ledger:
         row = next((one for one in Outbox(ledger).all(chain=frozen.chain) if one.system == system), None)
     if row is None or not row.reference:
