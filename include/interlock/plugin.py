@@ -66,6 +66,12 @@ class InterlockPlugin(AirflowPlugin):
             "icon_dark_mode": "interlock/static/needs-me-dark.svg",
         },
         {
+            "name": "Measures",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "nav",
+            "url_route": "measures",
+        },
+        {
             "name": "InterlockHome",
             "bundle_url": "interlock/static/pages.js",
             "destination": "dashboard",

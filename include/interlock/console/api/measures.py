@@ -61,6 +61,7 @@ class MeasuresSummary(Model):
     until: AwareDatetime
     figures: tuple[FigureSummary, ...]
     seats: tuple[Seat, ...] = Field(description="How long each person takes to answer, by stage")
+    services: tuple[str, ...] = Field(description="What can be filtered by: each service that had a release")
 
 
 class MeasuredCollection(Model):
@@ -104,6 +105,7 @@ def measures(request: Request, user: GetUserDep, asked: Wanted) -> MeasuresSumma
         until=span.until,
         figures=tuple(FigureSummary.model_validate(one) for one in figures),
         seats=found.seats,
+        services=tuple(sorted({one.service for one in _readable(request, user)})),
     )
 
 

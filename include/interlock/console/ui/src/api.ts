@@ -565,6 +565,11 @@ export interface components {
              */
             seats: components["schemas"]["Seat"][];
             /**
+             * Services
+             * @description What can be filtered by: each service that had a release
+             */
+            services: string[];
+            /**
              * Since
              * Format: date-time
              */

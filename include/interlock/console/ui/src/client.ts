@@ -17,7 +17,13 @@ const said = document.querySelector("base");
 /** Where Airflow is: its page says so, also behind a proxy that gives it a path. */
 export const base = said ? new URL(said.href).pathname : "/";
 
-export async function get<P extends keyof paths>(path: P, query: Query<P>, signal?: AbortSignal): Promise<Answer<P>> {
+interface More {
+  /** What replaces {names} in the path. */
+  params?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+export async function get<P extends keyof paths>(path: P, query: Query<P>, more: More = {}): Promise<Answer<P>> {
   const asked = new URLSearchParams();
   for (const [name, value] of Object.entries(query ?? {})) {
     for (const one of Array.isArray(value) ? value : [value]) {
@@ -25,8 +31,9 @@ export async function get<P extends keyof paths>(path: P, query: Query<P>, signa
     }
   }
   const options: RequestInit = { headers: { Accept: "application/json" } };
-  if (signal) options.signal = signal;
-  const answer = await fetch(`${base}interlock/api/v1${path}?${asked}`, options);
+  if (more.signal) options.signal = more.signal;
+  const place = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(more.params?.[name] ?? ""));
+  const answer = await fetch(`${base}interlock/api/v1${place}?${asked}`, options);
   if (answer.status === 401) {
     location.reload(); // Airflow shows its login
     throw new Error("Your session has expired. Log in again.");

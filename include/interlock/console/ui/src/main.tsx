@@ -1,5 +1,6 @@
 // What Airflow looks for: each page by the name that plugin.py gives it.
 import { Board } from "./board";
+import { Measures } from "./measures";
 import { InterlockHome, InterlockNext, NeedsMe } from "./needs";
 
-Object.assign(globalThis, { Board, "Needs me": NeedsMe, InterlockHome, InterlockNext });
+Object.assign(globalThis, { Board, Measures, "Needs me": NeedsMe, InterlockHome, InterlockNext });
