@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import count
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ FORM = {
 }
 
 
+_SETTLED = ("success", "failed", "skipped", "upstream_failed")
+"""States of a task that has taken its answer."""
 SECONDS_BETWEEN_LOOKS = 3
 """The files of end-to-end tests look at the same time: at one second, they kept the API server busy."""
 
@@ -75,17 +78,35 @@ class Colleague(Person):
     ) -> Answer:
         """Answer the request of a task that is assigned to this person, once it is asked; return it.
 
+        It is answered at the second look, and again if it is asked again: if an answer comes before the scheduler knows
+        that the task paused, Airflow takes the task for lost and tries it anew ("finished with state success, but the
+        task instance's state attribute is queued").
+
         :param about: what its subject says.
         """
-        looks = count()
+        looks, seen = count(), set[datetime | None]()
 
         def asked() -> list[Answer]:
             if next(looks) % 4 == 0:  # this costs the API server as much as the look at the questions
                 release.refuse_to_be_over()
-            return [one for one in self._asked(release, task) if about in one.subject]
+            known = {*seen}
+            found = [one for one in self._asked(release, task) if about in one.subject]
+            seen.update(one.asked_at for one in found)
+            return [one for one in found if one.asked_at in known]
 
         question = until(f"{task} to ask {self.user}", asked, within=within)[0]
         assert release.answer(self, question, option, comment), f"{task} was answered meanwhile"
+
+        def has_counted() -> bool:
+            now = [one for one in self.answers(release.dag_id, release.id, task) if one.map_index == question.map_index]
+            if any(one.answered and one.state in _SETTLED for one in now):
+                return True
+            for one in now:
+                if not one.answered and one.state == "awaiting_input":
+                    release.answer(self, one, option, comment)
+            return release.state in ENDED
+
+        until(f"the answer of {self.user} to {task} to be taken", has_counted, within=within)
         return question
 
     def _asked(self, release: Release, task: str) -> list[Answer]:
