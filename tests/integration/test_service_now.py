@@ -225,7 +225,7 @@ def approved_by(instance: Instance, system: Changes, **by: str) -> str:
 
 PLAN = samples.rollout(2)
 FROZEN_AT = datetime(2026, 3, 2, 9, 2, tzinfo=UTC)
-NOBODY: dict[str, Any] = {"service_accounts": {server.USER}, "people": {}}
+NOBODY: dict[str, Any] = {"service_accounts": {server.USER}, "people": {}, "known": {"ben", "cora", "rita"}}
 
 
 def test_an_approval_counts_with_who_when_and_on_which_plan() -> None:
@@ -249,10 +249,14 @@ def test_an_approval_that_somebody_else_set_or_that_came_before_counts_for_nobod
     assert why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **NOBODY) == ""
     late = datetime(2026, 3, 2, 11, tzinfo=UTC)
     assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=late, **NOBODY)
-    accounts: dict[str, Any] = {"service_accounts": {"ben", "cora"}, "people": {}}
+    accounts = {**NOBODY, "service_accounts": {"ben", "cora"}}
     assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **accounts)
-    same: dict[str, Any] = {"service_accounts": set(), "people": {"ben": PLAN.requested_by, "cora": PLAN.requested_by}}
+    same = {**NOBODY, "people": {"ben": PLAN.requested_by, "cora": PLAN.requested_by}}
     assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **same)
+    strangers = {**NOBODY, "known": {"rita"}}  # either may be the requester under another name
+    assert "no approval counts" in why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **strangers)
+    named = {**strangers, "known": {"rita", "benjamin"}, "people": {"ben": "benjamin"}}
+    assert why_not_approved(own, PLAN, frozen_at=FROZEN_AT, **named) == ""
 
 
 def test_a_withdrawn_approval_another_plan_and_a_rejection_are_named() -> None:

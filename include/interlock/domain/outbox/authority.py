@@ -35,12 +35,20 @@ class RecordRead(Record):
 
 
 def people_who_approved(
-    read: RecordRead, *, service_accounts: Collection[str], people: Mapping[str, str], barred: Collection[str]
+    read: RecordRead,
+    *,
+    service_accounts: Collection[str],
+    people: Mapping[str, str],
+    known: Collection[str],
+    barred: Collection[str],
 ) -> tuple[str, ...]:
-    """Return the people whose approvals count, each once, by their names on the board.
+    """Return the people whose approvals count, each once, by their user names here.
+
+    An approver who is not known here may be the requester under another name, and does not count.
 
     :param service_accounts: user names there that stand for nobody.
     :param people: user name there: user here, where they differ.
+    :param known: users here: the people of ``board.yaml``.
     :param barred: users here who do not approve this release: its requester, and by policy its authors.
     """
     found = (
@@ -48,7 +56,7 @@ def people_who_approved(
         for one in read.answers
         if one.state == "approved" and one.user and one.set_by == one.user and one.user not in service_accounts
     )
-    return tuple(dict.fromkeys(name for name in found if name not in barred))
+    return tuple(dict.fromkeys(name for name in found if name in known and name not in barred))
 
 
 def why_not_approved(
@@ -58,8 +66,12 @@ def why_not_approved(
     frozen_at: AwareDatetime,
     service_accounts: Collection[str],
     people: Mapping[str, str],
+    known: Collection[str],
 ) -> str:
-    """Say why the change in an authority does not approve a plan; empty: it does."""
+    """Say why the change in an authority does not approve a plan; empty: it does.
+
+    :param service_accounts, people, known: as for :func:`people_who_approved`.
+    """
     of = f"{read.number} in {read.system}"
     if read.rejected:
         who = ", ".join(one.user for one in read.answers if one.state == "rejected")
@@ -71,9 +83,10 @@ def why_not_approved(
         return f"{of} is not approved"
     late = read.model_copy(update={"answers": tuple(one for one in read.answers if one.at >= frozen_at)})
     barred = {plan.requested_by, *plan.excluded}
-    if not people_who_approved(late, service_accounts=service_accounts, people=people, barred=barred):
+    if not people_who_approved(late, service_accounts=service_accounts, people=people, known=known, barred=barred):
         return (
-            f"{of} is approved, but no approval counts: none was given after the plan was frozen, by a person with an "
-            "account of their own who is neither the requester nor an author of the release"
+            f"{of} is approved, but no approval counts: none was given after the plan was frozen, by a person of "
+            "board.yaml with their own account who is neither the requester nor an author of the release (if user "
+            "names differ, people in systems.yaml has both)"
         )
     return ""

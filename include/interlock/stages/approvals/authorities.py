@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from airflow.sdk import BaseHook
 
+from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.catalogue.systems import load_systems
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.errors import ReleaseError
@@ -64,6 +65,7 @@ def _objection(system: str, plan: RolloutPlan, frozen: Entry) -> str:
         frozen_at=frozen.at.replace(microsecond=0),  # the other system has whole seconds
         service_accounts={*described.service_accounts, *filter(None, [connection.login])},
         people=described.people,
+        known=load_rules(catalogue_folder())[1].names,
     )
     if not why:
         record(RECORD_APPROVED, read)
