@@ -563,7 +563,7 @@ MAILED = Markdown("<https://airflow.example/dags/x>")
 def test_no_words_of_a_question_change_the_shape_of_its_mail(others: tuple[str, ...]) -> None:
     def mail(said: str) -> str:
         about = {"person": said, "subject": said, "options": [said, "No"], "default": said, "others": others and [said]}
-        return render("question.md.j2", until=releases.AT, page=MAILED, **about)
+        return render("question.md.j2", until=releases.AT, page=MAILED, lost=len(others), **about)
 
     assert shape(mail(FORGERY)) == shape(mail("words"))
     assert not BARE_ADDRESS.search(words(mail(FORGERY)).replace("https://airflow.example", ""))

@@ -11,7 +11,7 @@ from airflow.providers.standard.operators import hitl
 from airflow.sdk.exceptions import TaskAwaitingInput
 
 from interlock.domain.board.questions import ASK_APPROVERS
-from interlock.domain.ledger.kinds import QUESTION_MAILED, QUESTION_WORDED
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_MAILED, QUESTION_WORDED
 from interlock.stages.approvals.people import Question, persons, question
 from interlock.stages.runtime import resources
 from tests.airflow_server import CHAIN, RUN, AirflowServer
@@ -110,6 +110,25 @@ def test_a_later_try_sends_only_what_was_not_sent(
         ask(about, running=running, try_number=2)
     assert mailbox.to == ["ben", "cora"]
     assert mailed(running) == [["ben"], ["cora"]]
+
+
+def test_what_is_asked_again_after_an_answer_is_mailed_again_once_and_says_why(
+    mailbox: Mailbox, running: RunningTask
+) -> None:
+    about = described("ben", "cora")
+    ask(about, running=running)
+    (mail,) = [payload for kind, payload in running.recorded if kind == QUESTION_MAILED]
+    running.recorded.append((ANSWER_GIVEN, {**mail, "user": "ben", "choice": "Approve"}))
+    running.recorded.append((ANSWER_GIVEN, {**mail, "map_index": 1, "user": "fay", "choice": "Approve"}))
+    for _ in range(2):
+        ask(about, running=running, try_number=3)
+    assert mailbox.to == ["ben", "cora"] * 2
+    assert mailed(running) == [["ben", "cora"]] * 2
+    assert "lost" not in mailbox.words(0)
+    assert "An answer to this question was lost in Airflow and does not count." in mailbox.words(2)
+    assert len({message["Message-ID"] for _, message in mailbox.messages}) == 4, (
+        "or a mail program shows the first only"
+    )
 
 
 def test_without_a_mail_server_the_question_is_asked_all_the_same(

@@ -16,7 +16,7 @@ from interlock.adapters.templates import Markdown, render
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import BoardBook, Person
-from interlock.domain.ledger.kinds import QUESTION_MAILED
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_MAILED
 from interlock.domain.ledger.witness import question_digest
 from interlock.domain.paths import question_page
 from interlock.locations import catalogue_folder
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 class QuestionMail(BaseNotifier):
     """Sends one mail to each person who may answer a question, and says in chat what is asked of whom.
 
-    The recipients are recorded, so a later try of the question's task sends only the missing mails. The question is
-    asked even if a mail cannot be sent.
+    The recipients are recorded, so a later try of the question's task sends only the missing mails. If it asks again
+    after an answer, all are sent again. The question is asked even if a mail cannot be sent.
     """
 
     def notify(self, context: Context) -> None:
@@ -107,10 +107,13 @@ def _send_all(question: Question, map_index: int) -> None:
     assigned = [user["id"] for user in question.assigned_users or ()]
     digest = question_digest(question.subject, question.body or "", assigned)
     about = {"task_id": question.task_id, "map_index": map_index, "question": digest}
+    of_this = [entry for entry in chain_entries() if about.items() <= entry.payload.items()]
+    # It is asked although it was answered: Airflow lost the answer (apache/airflow#67287).
+    lost = [number for number, entry in enumerate(of_this) if entry.kind == ANSWER_GIVEN]
     sent = {
         user
-        for entry in chain_entries()
-        if entry.kind == QUESTION_MAILED and about.items() <= entry.payload.items()
+        for entry in of_this[lost[-1] if lost else 0 :]
+        if entry.kind == QUESTION_MAILED
         for user in entry.payload["users"]
     }
     _, book = load_rules(catalogue_folder())
@@ -122,14 +125,27 @@ def _send_all(question: Question, map_index: int) -> None:
     try:
         with resources.mail_server() as smtp:
             for person in missing:
-                _send(smtp, question, person, people, map_index, digest)
+                _send(smtp, question, person, people, map_index, digest, lost=len(lost))
                 done.append(person.user)
     finally:
         if done:
             record(QUESTION_MAILED, {**about, "users": done})
 
 
-def _send(smtp: Any, question: Question, person: Person, people: Sequence[Person], map_index: int, digest: str) -> None:
+def _send(
+    smtp: Any,
+    question: Question,
+    person: Person,
+    people: Sequence[Person],
+    map_index: int,
+    digest: str,
+    *,
+    lost: int,
+) -> None:
+    """Send the mail about a question to a person.
+
+    :param lost: how many answers to it Airflow has lost.
+    """
     until = datetime.fromisoformat(question.answer_by) if question.answer_by else None
     if until is None and question.response_timeout is not None:
         until = datetime.now(UTC) + question.response_timeout
@@ -141,6 +157,7 @@ def _send(smtp: Any, question: Question, person: Person, people: Sequence[Person
         until=until,
         options=question.options,
         default=question.silence,
+        lost=lost,
         page=answer_link(question.task_id, map_index),
     )
     mail.send(
@@ -148,5 +165,7 @@ def _send(smtp: Any, question: Question, person: Person, people: Sequence[Person
         to=[person.email],
         subject=f"Your answer is needed: {question.subject}",
         text=text,
-        message_id=mail.message_id(*this_run(), question.task_id, str(map_index), digest, person.user),
+        message_id=mail.message_id(
+            *this_run(), question.task_id, str(map_index), digest, person.user, *([str(lost)] if lost else [])
+        ),
     )
