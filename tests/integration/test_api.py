@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,13 +15,20 @@ import pytest
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REQUESTED, VERSION_MARKED_BAD
 from tests.integration.console_airflow import PEOPLE, RELEASE, ROOT, RUN_ID
-from tests.integration.console_server import Console
+from tests.integration.console_server import Console, console_server
 
 MEASURES = tuple(
     f"/interlock/api/v1/{path}" for path in ("measures", "measures/releases/releases", "measures.csv", "metrics")
 )
 BOARD, QUESTIONS, NEEDS_ME = (f"/interlock/api/v1/{name}" for name in ("board", "questions", "needs-me"))
 MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """An Airflow of this file's own: what it shows is what its tests put there."""
+    with console_server(tmp_path_factory.mktemp("airflow")) as running:
+        yield running
 
 
 def get(console: Console, user: str, path: str, **params: Any) -> httpx.Response:

@@ -20,6 +20,7 @@ from interlock.cli.app import main
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.paths import question_page
 from interlock.domain.runbook.progress import Ended
+from tests.browser import BROWSER_WAIT_MS
 from tests.factories import journeys
 from tests.factories.journeys import Journey
 from tests.integration.console_airflow import BOARD_ID, PATH_RELEASE, UNDER_WAY_ID
@@ -192,7 +193,7 @@ def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflo
     """Let the browser read a matrix of the product with many more rows."""
 
     def many(route: Route) -> None:
-        reply = route.fetch()
+        reply = route.fetch(timeout=BROWSER_WAIT_MS)
         found = reply.json()
         rows = [one for one in found["rows"] if one["case"]]
         found["rows"] = [{**rows[number % len(rows)], "case": f"case-{number}"} for number in range(200)]

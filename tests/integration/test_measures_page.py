@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,12 +20,19 @@ from interlock.domain.ledger.kinds import (
     WAVE_DEPLOYED,
 )
 from tests.integration.console_airflow import RELEASE
-from tests.integration.console_server import Console
+from tests.integration.console_server import Console, console_server
 from tests.integration.ledger_server import superuser_connection
 
 MEASURED = "7.1.0"
 ATTACK = "<img src=x onerror=alert(1)>"
 """A user name; none of it may become markup."""
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """An Airflow of this file's own: what it shows is what its tests put there."""
+    with console_server(tmp_path_factory.mktemp("airflow")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

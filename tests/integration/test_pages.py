@@ -19,11 +19,18 @@ from interlock.domain.paths import question_page
 from tests.browser import opened_context
 from tests.integration.conftest import logged_in
 from tests.integration.console_airflow import RELEASE, RUN_ID
-from tests.integration.console_server import Console
+from tests.integration.console_server import Console, console_server
 
 AXE = Path(__file__).parent / "axe"
 NASTY = "<img src=x onerror=alert(1)>\u202e=1+1 " + "x" * 300
 WAYS = ("test", "integration", "staging", "production")
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """An Airflow of this file's own: what it shows is what its tests put there."""
+    with console_server(tmp_path_factory.mktemp("airflow")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
