@@ -67,6 +67,11 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "title": "Environment",
         "description": "The environment between test and production that was signed off",
     },
+    "thresholds": {
+        **_DIGEST,
+        "title": "Thresholds",
+        "description": "SHA-256 of the tightened thresholds by which it was judged",
+    },
     "train": {
         "type": "object",
         "title": "Train",
@@ -82,6 +87,7 @@ _REQUIRED = {
     kinds.TRAIN_DEPARTED: ("digest",),
     kinds.RELEASE_REVIEWED: ("version",),
     kinds.SIGN_OFF_DECIDED: ("board", "environment"),
+    kinds.QUALITY_JUDGED_AGAIN: ("thresholds",),
 }
 """The additional fields that every entry of a kind has."""
 
