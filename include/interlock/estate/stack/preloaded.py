@@ -24,8 +24,11 @@ BY_TASKS = (
     "interlock.adapters",
     "interlock.domain",
     "airflow.providers.amazon.aws.hooks.base_aws",
+    "airflow.providers.apprise.hooks.apprise",
+    "airflow.providers.slack.hooks.slack",
     "airflow.providers.smtp.hooks.smtp",
     "alembic",
+    "apprise",
     "cyclonedx.contrib.license.factories",
     "cyclonedx.model.bom",
     "cyclonedx.model.component",
@@ -36,6 +39,7 @@ BY_TASKS = (
     "sigstore.errors",
     "sigstore.models",
     "sigstore.verify.verifier",
+    "slack_sdk.errors",
 )
 PRELOADED = {"scheduler": BY_TASKS, "celery": BY_TASKS, "dag-processor": BY_DAG_FILES}
 """Component: the modules that its children import, and the packages of Interlock of which they import all."""
