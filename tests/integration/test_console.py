@@ -474,7 +474,7 @@ def test_a_queued_release_says_behind_what_it_waits_and_who_can_withdraw_that(ai
     """Let the browser read the story of an ended release as one that waits for the one that is under way."""
 
     def queued(route: Route) -> None:
-        reply = route.fetch(timeout=BROWSER_WAIT_MS)
+        reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         route.fulfill(response=reply, json={**reply.json(), "state": "queued"})
 
     run = quote(BACKED_OUT_ID, safe="")
@@ -488,7 +488,7 @@ def test_a_queued_release_says_behind_what_it_waits_and_who_can_withdraw_that(ai
 
 def test_a_queued_release_says_that_what_is_ahead_was_overtaken(airflow: str, page: Page) -> None:
     def queued(route: Route) -> None:
-        reply = route.fetch(timeout=BROWSER_WAIT_MS)
+        reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         route.fulfill(response=reply, json={**reply.json(), "state": "queued"})
 
     run = quote(BACKED_OUT_ID, safe="")
@@ -550,7 +550,7 @@ def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> N
     """Let the browser read that dan's answer was a veto."""
 
     def answered(route: Route) -> None:
-        reply = route.fetch(timeout=BROWSER_WAIT_MS)
+        reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         found = reply.json()
         for one in found["hitl_details"]:
             if (one["responded_by_user"] or {}).get("name") == "dan":
@@ -558,7 +558,7 @@ def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> N
         route.fulfill(response=reply, json=found)
 
     def decided(route: Route) -> None:
-        reply = route.fetch(timeout=BROWSER_WAIT_MS)
+        reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         found = reply.json()
         decision = json.loads(found["value"]) if isinstance(found["value"], str) else found["value"]
         found["value"] = {**decision, "approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}

@@ -193,7 +193,7 @@ def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflo
     """Let the browser read a matrix of the product with many more rows."""
 
     def many(route: Route) -> None:
-        reply = route.fetch(timeout=BROWSER_WAIT_MS)
+        reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         found = reply.json()
         rows = [one for one in found["rows"] if one["case"]]
         found["rows"] = [{**rows[number % len(rows)], "case": f"case-{number}"} for number in range(200)]

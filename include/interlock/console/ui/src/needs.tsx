@@ -223,7 +223,8 @@ export function InterlockNext() {
   const next = open.find((one) => !isHere(one));
   if (open.some(isHere)) return null; // first the question on this page
   return (
-    <Box bg="bg.subtle" borderTopWidth={1} bottom={0} data-testid="interlock-next" fontSize="sm" left={{ base: 16, md: 20 }} overflowWrap="anywhere" position="fixed" px={4} py={2} right={0} role="status" zIndex="docked">
+    // A click beside the links goes to what is below: the bar may lie over the answers of a long question.
+    <Box bg="bg.subtle" css={{ "& a": { pointerEvents: "auto" } }} pointerEvents="none" borderTopWidth={1} bottom={0} data-testid="interlock-next" fontSize="sm" left={{ base: 16, md: 20 }} overflowWrap="anywhere" position="fixed" px={4} py={2} right={0} role="status" zIndex="docked">
       {next ? (
         <>
           {"Next for you: "}
