@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import Handler, http_server
 
 TOKEN = "xoxb-s3cret"
 
@@ -54,29 +54,13 @@ def chat_server() -> Iterator[ChatServer]:
     """Serve for a block."""
     chat = ChatServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Answers(Handler):
         def do_POST(self) -> None:
             given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             said = {} if chat.down else chat.answer(self.path, given, self.headers.get("Authorization", ""))
             body = json.dumps(said).encode()
-            self.send_response(503 if chat.down else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(503 if chat.down else 200, body, {"Content-Type": "application/json"})
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    chat.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with http_server(Answers) as port:
+        chat.port = port
         yield chat
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -25,6 +23,7 @@ from jira820.store import Store
 from starlette.responses import Response
 
 from tests.asgi_server import asgi_server
+from tests.http_server import Handler, http_server
 from tests.ports import free_port
 
 TOKEN = "t0ken-of-a-reader"
@@ -76,9 +75,7 @@ def serving(system: Callable[[Tickets, str, str, dict[str, list[str]]], Reply]) 
     """Serve a system for a block."""
     tickets = Tickets()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Answers(Handler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             tickets.asked.append(parts.path)
@@ -89,25 +86,11 @@ def serving(system: Callable[[Tickets, str, str, dict[str, list[str]]], Reply]) 
             else:
                 status, said = system(tickets, parts.path, self.headers.get("Authorization", ""), parse_qs(parts.query))
             body = said if isinstance(said, bytes) else json.dumps(said).encode()
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, body, headers)
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    tickets.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with http_server(Answers) as port:
+        tickets.url = f"http://127.0.0.1:{port}"
         yield tickets
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from airflow.sdk import Connection
@@ -23,6 +20,7 @@ from interlock.domain.ledger.events import CloudEvent
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, correlation_of
 from interlock.domain.outbox.facts import statements
 from tests.factories.told_releases import chain_of, chained, signed, steps
+from tests.http_server import Handler, http_server
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 CHAIN = chain_of(1)
@@ -45,7 +43,9 @@ class Receiver:
 def receiving() -> Iterator[Receiver]:
     found = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler):
+        protocol_version = "HTTP/1.0"  # a receiver that keeps no connection
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -54,24 +54,11 @@ def receiving() -> Iterator[Receiver]:
             status = found.statuses.pop(0) if found.statuses else 200
             if status in (200, 504):  # 504: something between lost the answer of a receiver that took it
                 found.taken.append((id, body))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(found.answers_with)))
-            self.end_headers()
-            self.wfile.write(found.answers_with)
+            self.answer(status, found.answers_with)
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}/in?for=us"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with http_server(Answers) as port:
+        found.url = f"http://127.0.0.1:{port}/in?for=us"
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture
