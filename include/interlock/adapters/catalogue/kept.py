@@ -5,6 +5,7 @@ Decisions do not read it from here: they read the files.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,30 +24,35 @@ State = tuple[tuple[str, int, int, int], ...]
 
 def kept_rules(folder: Path) -> tuple[Policy, BoardBook]:
     """Return the policy and the board, as :func:`~interlock.adapters.catalogue.catalogue.load_rules`."""
-    return _rules(folder, _state_of(folder))
+    return _rules(folder, state_of(folder))
 
 
 def kept_service(folder: Path, name: str) -> Catalogue:
     """Return the policy, the board and one service, as ``load_service``."""
-    return _service(folder, name, _state_of(folder))
+    return _service(folder, name, state_of(folder))
 
 
 def kept_train(folder: Path, name: str) -> tuple[Catalogue, Train]:
     """Return the whole catalogue and one of its trains, as ``load_catalogue`` and ``load_train``."""
-    return _train(folder, name, _state_of(folder))
+    return _train(folder, name, state_of(folder))
 
 
-def _state_of(folder: Path) -> State:
-    """Look at each YAML file of a catalogue, and read none."""
+def kept_catalogue(folder: Path) -> Catalogue:
+    """Return the whole catalogue, as ``load_catalogue``."""
+    return _catalogue(folder, state_of(folder))
+
+
+def state_of(folder: Path) -> State:
+    """Look at each file of a catalogue and of the folders in it, and read none."""
     found: list[tuple[str, int, int, int]] = []
-    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml"), *folder.glob("*/*.yml"))):
+    for below in (folder, *(one for one in folder.glob("*") if one.is_dir())):
         try:
-            stat = path.stat()
-        except OSError:
-            found.append((str(path), 0, 0, 0))  # it has just gone
-        else:
-            found.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    return tuple(found)
+            with os.scandir(below) as listed:
+                stats = ((one.path, one.stat()) for one in listed if one.is_file())
+                found += [(path, stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in stats]
+        except FileNotFoundError:
+            found.append((str(below), 0, 0, 0))  # it, or a file in it, has just gone
+    return tuple(sorted(found))
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +66,11 @@ def _service(folder: Path, name: str, state: State) -> Catalogue:
 
 
 @lru_cache(maxsize=1)
+def _catalogue(folder: Path, state: State) -> Catalogue:
+    return load_catalogue(folder)
+
+
+@lru_cache(maxsize=1)
 def _train(folder: Path, name: str, state: State) -> tuple[Catalogue, Train]:
-    catalogue = load_catalogue(folder)
+    catalogue = _catalogue(folder, state)
     return catalogue, load_train(folder, catalogue.policy, catalogue.board, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from threading import Lock
 from interlock.adapters.calendars.calendars import CopyOf
 from interlock.adapters.calendars.conflicts import upcoming
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
+from interlock.adapters.catalogue.kept import State, state_of
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.catalogue import Catalogue
@@ -26,7 +26,6 @@ KEPT = timedelta(seconds=60)
 
 CopiesAt = Callable[[datetime], CopyOf]
 """Gives the copies of calendars at URLs, at an instant."""
-_Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class KnownPlans:
     def __init__(self, folder: Path, copies: CopiesAt) -> None:
         self._folder, self._copies = folder, copies
         self._lock = Lock()
-        self._stamp: _Stamp | None = None
+        self._stamp: State | None = None
         self._read_at: datetime | None = None
         self._plans: Plans | None = None
         self._calendars: Calendars | None = None
@@ -81,7 +80,7 @@ class KnownPlans:
     def at(self, now: datetime) -> Plans:
         """Return the plans; CatalogueError if ``policy.yaml`` or ``board.yaml`` is wrong."""
         with self._lock:
-            stamp = _stamp_of(self._folder)
+            stamp = state_of(self._folder)
             is_old = self._read_at is None or not timedelta() <= now - self._read_at < KEPT
             if self._plans is None or stamp != self._stamp:
                 self._plans = self._read(now, load_catalogue(self._folder))
@@ -106,16 +105,3 @@ class KnownPlans:
             departures={name: tuple(each) for name, each in departures.items()},
             faults=(*calendars.faults, *table.broken.values(), *catalogue.broken.values()),
         )
-
-
-def _stamp_of(folder: Path) -> _Stamp:
-    """Return what changes when a file of the catalogue does: name, time and size of each."""
-    found = []
-    for below in (folder, *(folder / name for name in ("services", "trains", "calendars", "cases"))):
-        try:
-            with os.scandir(below) as listed:
-                stats = ((one.path, one.stat()) for one in listed if one.is_file())
-                found += [(path, stat.st_mtime_ns, stat.st_size) for path, stat in stats]
-        except FileNotFoundError:
-            continue
-    return tuple(sorted(found))

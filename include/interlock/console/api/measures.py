@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from interlock.adapters.catalogue.catalogue import load_catalogue
+from interlock.adapters.catalogue.kept import kept_catalogue
 from interlock.adapters.overview.measured import MeasuredReleases
 from interlock.domain.canonical import Model
 from interlock.domain.measures.facts import MeasuredRelease
@@ -95,7 +95,8 @@ class MeasuredOverview:
 
 def measures(request: Request, user: GetUserDep, asked: Wanted) -> MeasuresSummary:
     """Return how well the releases went that ended in a span of time."""
-    span, found = _measured(request, user, asked)
+    known = _readable(request, user)
+    span, found = _measured(known, asked)
     figures = (
         one.model_dump(exclude={"counted", "among"}) | {"counted": len(one.counted), "among": len(one.among)}
         for one in found.figures
@@ -105,26 +106,26 @@ def measures(request: Request, user: GetUserDep, asked: Wanted) -> MeasuresSumma
         until=span.until,
         figures=tuple(FigureSummary.model_validate(one) for one in figures),
         seats=found.seats,
-        services=tuple(sorted({one.service for one in _readable(request, user)})),
+        services=tuple(sorted({one.service for one in known})),
     )
 
 
 def releases_of_measure(request: Request, user: GetUserDep, key: str, asked: WantedPage) -> MeasuredCollection:
     """Return the releases that a measure counts, with the times and answers that it is made of."""
-    _, found = _measured(request, user, asked)
+    known = {one.run: one for one in _readable(request, user)}
+    _, found = _measured(known.values(), asked)
     figure = next((one for one in found.figures if one.key == key), None)
     if figure is None:
         raise HTTPException(
             404, f"There is no measure {key!r}. Measures: {', '.join(one.key for one in found.figures)}."
         )
     shown = figure.counted[asked.offset : asked.offset + asked.limit]
-    known = {one.run: one for one in _readable(request, user)}
     return MeasuredCollection(releases=tuple(known[run] for run in shown), total_entries=len(figure.counted))
 
 
 def measures_as_csv(request: Request, user: GetUserDep, asked: Wanted) -> Response:
     """Return the measures as a table, a line for each figure and each seat."""
-    _, found = _measured(request, user, asked)
+    _, found = _measured(_readable(request, user), asked)
     name = {"Content-Disposition": 'attachment; filename="measures.csv"'}
     return Response(as_csv(found), media_type="text/csv; charset=utf-8", headers=name)
 
@@ -140,16 +141,15 @@ def metrics(request: Request, user: GetUserDep) -> Response:
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _measured(request: Request, user: Any, asked: Asked) -> tuple[Span, Measures]:
+def _measured(known: Iterable[MeasuredRelease], asked: Asked) -> tuple[Span, Measures]:
     until = asked.until or datetime.now(UTC)
     since = asked.since or until - DEFAULT_SPAN
     if not timedelta() < until - since <= LONGEST:
         raise HTTPException(422, f"since must be before until, by at most {LONGEST.days} days.")
-    known = _readable(request, user)
     if asked.service:
         known = [one for one in known if one.service in asked.service]
     if asked.owner:
-        services = load_catalogue(catalogue_folder()).services.values()
+        services = kept_catalogue(catalogue_folder()).services.values()
         owned = {one.name for one in services if one.owner == asked.owner}
         known = [one for one in known if one.service in owned]
     span = Span(since=since, until=until)
