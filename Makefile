@@ -21,7 +21,7 @@ endef
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults migrations told-changes mutation \
+.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults chaos migrations told-changes mutation \
         bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
 
 help: ## list the commands
@@ -82,6 +82,9 @@ attacks: $(TESTED) ## try to get round the board, in every way we know (about ha
 
 faults: $(TESTED) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
 	@$(BIN)/python -m tests.faults --trials $(or $(TRIALS),200) $(if $(SEED),--seed $(SEED))
+
+chaos: tools $(TESTED) ## release without pause on a cluster whose components are killed, stopped and cut off (MINUTES=10, SEED=…)
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 migrations: $(TESTED) ## release generated pairs of versions that change a database, with faults (PAIRS=500, SEED=…)
 	@$(BIN)/python -m tests.migrations --pairs $(or $(PAIRS),500) $(if $(SEED),--seed $(SEED))

@@ -64,6 +64,8 @@ NOT_WAIVABLE = "  waivers: { provenance: { roles: [] } }\n"
 """What another pipeline says may be waived, but not for this service, until a test changes that."""
 PORTS = ("AIRFLOW", "POSTGRES", "AWS", "SMTP", "SSH", "POOL", "BROKER", "API_1", "API_2")
 RUNBOOK = Path(__file__).parent / "runbook"
+NETWORK = os.environ.get("INTERLOCK_NETWORK", "127.41.0")
+"""Of the hosts' addresses, unless a test asks for another."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ def title(service: str) -> str:
 
 
 def settings_of_stack(
-    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = "127.41.0"
+    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = NETWORK
 ) -> Settings:
     """Return the settings of a stack on ports and addresses of its own.
 
@@ -333,7 +335,7 @@ def _stack(settings: Settings, command: str) -> None:
 
 @contextmanager
 def running_stack(
-    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = "127.41.0"
+    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = NETWORK
 ) -> Iterator[Stack]:
     """Start a stack on ports and addresses of its own; stop everything of it afterwards.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pytest
 from airflow.sdk.execution_time.context import set_current_context
 
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
-from interlock.adapters.permits.installation import API_SERVERS
+from interlock.adapters.permits.installation import API_SERVERS, api_servers
 from interlock.adapters.signing.signing import generate_key, key_id
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.effective import digests_by_type, marks_of
@@ -135,6 +136,22 @@ def place(postgres: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_where_all_checks_hold_each_api_server_was_asked(place: Place) -> None:
     assert place.said() == ""
     assert [server.asked for server in place.servers] == [1, 1]
+
+
+def test_a_name_with_several_addresses_stands_for_a_server_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a headless Service of Kubernetes has them; a certificate would be made out to the name."""
+    places = [(socket.AF_INET, 0, 0, "", (place, 8080)) for place in ("10.0.0.6", "10.0.0.5", "10.0.0.5")]
+    places.append((socket.AF_INET6, 0, 0, "", ("::5", 8080)))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: places if host == "each" else places[2:])
+    monkeypatch.setenv(API_SERVERS, "http://each:8080/below, http://one:8080, https://each:8443")
+    several = ("http://10.0.0.5:8080/below", "http://10.0.0.6:8080/below")
+    assert api_servers() == (*several, "http://one:8080", "https://each:8443")
+
+
+def test_a_name_without_an_address_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(API_SERVERS, "http://api-servers.invalid:8080")
+    with pytest.raises(TransientError, match="cannot be found"):
+        api_servers()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -15,15 +17,17 @@ import yaml
 from interlock import airflow_settings
 from interlock.adapters.ledger.database import ROLES
 from interlock.adapters.ledger.ledger import WITNESS_URL_FILE
+from interlock.adapters.permits.installation import API_SERVERS
 from interlock.adapters.signing.signing import load_signer
 from interlock.adapters.signing.witness import KEY, PUBLIC_KEY
 from interlock.console.auth.roles import SERVICE_ACCOUNTS
+from interlock.installation.doctor.rules import LONGEST_TASK, VISIBLE_AGAIN
 from interlock.installation.project import BUNDLE
 from interlock.installation.setup import SIGNING_KEY, WITNESS_KEY, WITNESS_URL
 from interlock.locations import PROJECT
 
 FOLDER = PROJECT / "kubernetes"
-MANIFESTS = ("pod-template.yaml", "setup-job.yaml")
+MANIFESTS = ("api-servers.yaml", "pod-template.yaml", "setup-job.yaml")
 OF_API_SERVERS, OF_SETUP = "interlock-api-server", {"interlock-passwords", "interlock-setup"}
 
 
@@ -116,7 +120,7 @@ def test_the_values_are_those_of_an_installation() -> None:
     config = values["config"]
     assert json.loads(config["dag_processor"]["dag_bundle_config_list"]) == [BUNDLE]
     variables = {one["name"]: one["value"] for one in values["env"]}
-    assert set(variables) == {"INTERLOCK_CATALOGUE", "INTERLOCK_DAGS", PUBLIC_KEY}
+    assert set(variables) == {"INTERLOCK_CATALOGUE", "INTERLOCK_DAGS", PUBLIC_KEY, API_SERVERS}
     assert variables["INTERLOCK_DAGS"] == BUNDLE["name"]
     assert {one["name"] for one in values["apiServer"]["env"]} == {KEY, WITNESS_URL_FILE}
     module, _, name = config["database"]["sql_alchemy_connect_args_async"].rpartition(".")
@@ -124,6 +128,20 @@ def test_the_values_are_those_of_an_installation() -> None:
     assert isinstance(getattr(airflow_settings, name), dict)
     in_pods = {one["name"]: one.get("value") for one in read("pod-template.yaml")["spec"]["containers"][0]["env"]}
     assert variables.items() <= in_pods.items(), "a task reads the same catalogue as its scheduler"
+
+
+def test_tasks_look_at_each_api_server_and_not_at_one_of_them() -> None:
+    """The chart's own Service leads to any of them; a headless one has the address of each."""
+    service = read("api-servers.yaml")
+    url = urlsplit(next(one["value"] for one in read("values.yaml")["env"] if one["name"] == API_SERVERS))
+    assert (url.scheme, url.hostname, url.port) == ("http", service["metadata"]["name"], 8080)
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["ports"][0]["port"] == url.port
+
+
+def test_the_broker_keeps_a_task_with_its_worker() -> None:
+    kept = read("values.yaml")["config"][VISIBLE_AGAIN]["visibility_timeout"]
+    assert timedelta(seconds=int(kept)) >= LONGEST_TASK
 
 
 def test_the_image_has_the_version_of_airflow_that_is_required() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 from supervisor.states import ProcessStates
 
-from interlock.estate.settings import Settings
-from interlock.estate.stack import watch
+from interlock.estate.settings import LOOPBACK, Settings
+from interlock.estate.stack import cluster, watch
 
 HEALTHY = {
     "scheduler": {"status": "healthy"},
@@ -19,16 +20,18 @@ HEALTHY = {
 }
 
 
+NAMES = ("api-server", "scheduler", "dag-processor", "triggerer", "postgres")
+
+
 class Supervisor:
     """Knows components that have been running for a while, and notes what it is told to do."""
 
-    def __init__(self, seconds: float = 1000) -> None:
-        self.start = time.time() - seconds
+    def __init__(self, names: Sequence[str] = NAMES, *, seconds: float = 1000) -> None:
+        self.names, self.start = names, time.time() - seconds
         self.told: list[str] = []
 
     def getAllProcessInfo(self) -> list[dict[str, Any]]:
-        names = ("api-server", "scheduler", "dag-processor", "triggerer", "postgres")
-        return [{"name": name, "state": ProcessStates.RUNNING, "start": self.start} for name in names]
+        return [{"name": name, "state": ProcessStates.RUNNING, "start": self.start} for name in self.names]
 
     def stopProcess(self, name: str) -> None:
         self.told.append(f"stop {name}")
@@ -80,6 +83,16 @@ def test_component_that_was_well_has_less_time(page: Any, told: list[str], monke
 
 def test_api_server_that_does_not_answer_is_restarted_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     assert looked(None, watch.STRIKES, Supervisor(), monkeypatch) == ["stop api-server", "start api-server"]
+
+
+def test_of_two_api_servers_only_the_silent_one_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy before them answers nothing while both are busy, and says nothing of either."""
+    settings, supervisor, strikes = Settings(engine="cluster"), Supervisor(cluster.names()), dict[str, int]()
+    silent = f"http://{LOOPBACK}:{settings.api_2_port}"
+    monkeypatch.setattr(watch, "health", lambda url: None if url == silent else HEALTHY)
+    for _ in range(watch.STRIKES):
+        watch.check(settings, supervisor, strikes, {})
+    assert supervisor.told == ["stop api-server-2", "start api-server-2"]
 
 
 def test_strikes_are_forgotten_when_the_component_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 from interlock.adapters.airflow.execution_api import Served, served_by
 from interlock.adapters.airflow.rest_api import AirflowApi, dag_path
 from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.effective import marked
+from interlock.domain.errors import TransientError
 from interlock.domain.permits.installation import InstallationSeen, ServerSeen
 
 if TYPE_CHECKING:
@@ -23,9 +26,30 @@ API_SERVERS = "INTERLOCK_API_SERVERS"
 
 
 def api_servers() -> tuple[str, ...]:
-    """Return the addresses of the API servers that the environment names."""
+    """Return the addresses of the API servers that the environment names.
+
+    A name of a plain HTTP address that has several IPv4 addresses stands for a server at each, as that of a headless
+    Service of Kubernetes does.
+
+    :raises TransientError: a name has no address now.
+    """
     named = (address.strip().rstrip("/") for address in os.environ.get(API_SERVERS, "").split(","))
-    return tuple(filter(None, named))
+    return tuple(each for address in named if address for each in _each(address))
+
+
+def _each(address: str) -> tuple[str, ...]:
+    url = urlsplit(address)
+    if url.scheme != "http" or not url.hostname:  # a certificate is made out to the name
+        return (address,)
+    try:
+        found = socket.getaddrinfo(url.hostname, url.port or 80, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise TransientError(f"The API servers at {address} cannot be found: {error}") from error
+    places = sorted({str(place[0]) for family, *_, place in found if family == socket.AF_INET})
+    if len(places) < 2:
+        return (address,)
+    port = f":{url.port}" if url.port else ""
+    return tuple(urlunsplit(url._replace(netloc=f"{place}{port}")) for place in places)
 
 
 def look(

@@ -172,7 +172,10 @@ daemonize no
 
 
 def _proxy(settings: Settings) -> str:
-    """A request goes to another server only if it did not reach the first: it may be a trigger or an answer."""
+    """A request goes to another server only if it did not reach the first: it may be a trigger or an answer.
+
+    A server that is only busy gets no more requests than another, but it stays: without any, all tasks fail.
+    """
     return f"""global
     maxconn 2000
     log stdout format raw local0 notice
@@ -188,6 +191,7 @@ defaults
     timeout client 10m
     timeout server 10m
     timeout queue 30s
+    timeout check 20s
 
 frontend airflow
     bind {LOOPBACK}:{settings.airflow_port}

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from interlock.estate.airflow import witness
-from interlock.estate.settings import Settings
+from interlock.estate.settings import LOOPBACK, Settings
 
 from . import cluster, cluster_servers, postgres
 
@@ -44,6 +44,14 @@ def components(settings: Settings) -> tuple[Component, ...]:
 def airflow_of(settings: Settings) -> tuple[str, ...]:
     """Return the names of Airflow's components: what waits until the database is provisioned."""
     return tuple(component.name for component in components(settings) if not component.at_once)
+
+
+def api_servers(settings: Settings) -> dict[str, str]:
+    """Return the URL of each API server by its name: on a cluster each behind the proxy, else the only one."""
+    if settings.engine != "cluster":
+        return {"api-server": settings.airflow_url}
+    ports = (settings.api_1_port, settings.api_2_port)
+    return {f"api-server-{number}": f"http://{LOOPBACK}:{port}" for number, port in enumerate(ports, start=1)}
 
 
 def kind_of(name: str) -> str:

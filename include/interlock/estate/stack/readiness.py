@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import httpx
+
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.domain.dag_names import dag_of_release
 from interlock.estate.airflow.accounts import passwords
@@ -38,11 +40,29 @@ def wait(
         time.sleep(0.1)
 
 
+def wait_for_api_servers(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
+    """Wait until each API server takes requests of tasks.
+
+    Before the first of them, an API server builds the models of all versions of the execution API, and answers nothing
+    else meanwhile: some seconds, on a busy machine two minutes. Nothing must depend on it then.
+    """
+    for name, url in components.api_servers(settings).items():
+        wait(settings, supervisor, name, partial(takes_tasks, url), seconds=300)
+
+
+def takes_tasks(url: str) -> bool:
+    """Say whether an API server answers at the execution API."""
+    try:
+        return httpx.get(f"{url}/execution/health", timeout=120, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def wait_for_airflow(settings: Settings, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
     """Wait until every component is healthy and every service has its Dag or an import error."""
     names = {components.kind_of(name): name for name in components.airflow_of(settings)}  # of several, the last
     say("waiting for the API server")
-    wait(settings, supervisor, names["api-server"], lambda: health(settings.airflow_url) is not None, seconds=300)
+    wait_for_api_servers(settings, supervisor)
     for kind in ("scheduler", "triggerer", "dag-processor"):
         say(f"waiting for the {kind}")
         healthy = partial(is_healthy, settings, kind.replace("-", "_"))

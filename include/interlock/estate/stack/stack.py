@@ -31,7 +31,7 @@ from interlock.locations import PACKAGE, PROJECT
 
 from . import cluster, cluster_servers, components, leftovers, postgres, process_supervisor
 from .ports import check_ports
-from .readiness import wait, wait_for_airflow
+from .readiness import wait, wait_for_airflow, wait_for_api_servers
 from .shop_databases import make_shop_databases
 from .watch import health
 
@@ -110,6 +110,7 @@ def start_all(settings: Settings, environment: Mapping[str, str], steps: Steps) 
         for name in components.airflow_of(settings):
             if settings.engine == "cluster" and components.kind_of(name) != "api-server":
                 # The proxy refuses at once what has no server behind it, and a task fails by that.
+                wait_for_api_servers(settings, supervisor)
                 wait(settings, supervisor, "proxy", lambda: health(settings.airflow_url) is not None, seconds=300)
             process_supervisor.start(settings, name)
         wait_for_airflow(settings, supervisor, say)

@@ -22,7 +22,7 @@ from supervisor.states import ProcessStates
 
 from interlock.estate.settings import Settings
 
-from .components import kind_of
+from .components import api_servers, kind_of
 
 WATCHED = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 """Kind of component: its name on the health page, which tells nothing of one of several."""
@@ -59,8 +59,10 @@ def check(settings: Settings, rpc: Any, strikes: dict[str, int], well: dict[str,
     :param well: component: the start since which it was seen healthy.
     """
     running = {info["name"]: info for info in rpc.getAllProcessInfo() if info["state"] == ProcessStates.RUNNING}
-    ill_kinds = suspected(health(settings.airflow_url))
-    suspects = [name for kind in ill_kinds for name in running if kind_of(name) == kind]
+    pages = {name: health(url) for name, url in api_servers(settings).items()}
+    silent = [name for name, page in pages.items() if page is None]
+    ill_kinds = suspected(next((page for page in pages.values() if page is not None), None))
+    suspects = [*silent, *(name for kind in ill_kinds for name in running if kind_of(name) == kind)]
     well |= {name: info["start"] for name, info in running.items() if name not in suspects}
     for name in ill(suspects, running, well):
         strikes[name] = strikes.get(name, 0) + 1
@@ -94,17 +96,16 @@ def health(url: str) -> Mapping[str, Any] | None:
 
 
 def suspected(page: Mapping[str, Any] | None) -> list[str]:
-    """Return the components that are not known to be healthy: without a health page, all; the API server is first."""
+    """Return the kinds of components that are not known to be healthy: without a health page, all but API servers."""
     if page is None:
-        return ["api-server", *WATCHED]
+        return [*WATCHED]
     return [name for name, key in WATCHED.items() if page.get(key, {}).get("status") != "healthy"]
 
 
 def ill(suspects: list[str], running: Mapping[str, Mapping[str, Any]], well: Mapping[str, float]) -> list[str]:
-    """Return the suspects that run long enough to be healthy; without the API server, only the API server."""
+    """Return the suspects that run long enough to be healthy; if an API server is one, only API servers."""
     servers = [name for name in suspects if kind_of(name) == "api-server"]
-    asked = servers or suspects
-    return [name for name in asked if name in running and _is_due(running[name]["start"], well.get(name))]
+    return [name for name in servers or suspects if name in running and _is_due(running[name]["start"], well.get(name))]
 
 
 def _is_due(start: float, well_since: float | None) -> bool:

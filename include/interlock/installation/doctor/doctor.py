@@ -28,7 +28,10 @@ def checks(api_servers: Sequence[str] = ()) -> Iterator[tuple[str, Check]]:
     yield "service accounts", processes.accounts
     yield "Dags", processes.dags
     yield "questions", processes.questions
+    yield "waits", processes.waits
+    yield "queue", rules.queue
     yield "artifacts", outside.artifacts
+    yield "results", outside.results
     yield "mail", outside.mail
     yield "hosts", outside.hosts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import filterfalse
 from typing import Any
 
@@ -22,6 +23,8 @@ SAMPLE = b"written by interlock doctor\n"
 
 def artifacts() -> Iterator[Finding]:
     """Write a small file to the artifact store and read it back; each time it is the same file."""
+    from airflow.configuration import conf
+
     if not has_connection("interlock_artifacts"):
         yield _not_looked_at("artifacts", "interlock_artifacts")
         return
@@ -29,6 +32,35 @@ def artifacts() -> Iterator[Finding]:
     blob = store.put_bytes(SAMPLE, "doctor.txt")
     store.get_bytes(blob)
     yield well("artifacts", f"{store.root} can be written and read.")
+    executor = conf.get("core", "executor")
+    if store.root.startswith("file:") and "LocalExecutor" not in executor:
+        yield Finding(
+            "artifacts",
+            "unknown",
+            f"Tasks run on other machines, too ({executor}). Whether they have the same folder cannot be seen here.",
+            "share the folder, or make interlock_artifacts a connection of type aws with a bucket",
+        )
+
+
+def results() -> Iterator[Finding]:
+    """Write a small file where Airflow keeps large results of tasks, and read it back."""
+    from airflow.configuration import conf
+
+    place = conf.get("common.io", "xcom_objectstorage_path", fallback="")
+    if not place or not conf.get("core", "xcom_backend").endswith(".XComObjectStorageBackend"):
+        yield well("results", "Airflow keeps the results of tasks in its database.")
+        return
+    from airflow.sdk import ObjectStoragePath
+
+    file = ObjectStoragePath(place) / "interlock-doctor.txt"
+    with shown_to_hooks(file.conn_id) if file.conn_id else nullcontext():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(SAMPLE)
+        kept = file.read_bytes() == SAMPLE
+    if kept:
+        yield well("results", f"{place} can be written and read.")
+    else:
+        yield wrong("results", f"{place} does not return what was written.", "look at xcom_objectstorage_path")
 
 
 def mail() -> Iterator[Finding]:

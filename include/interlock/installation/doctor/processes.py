@@ -24,8 +24,15 @@ from interlock.locations import catalogue_folder
 
 from .inspection import Finding, well, wrong
 
-ANSWERED = timedelta(minutes=2)
-"""After this time, a question that was answered must have gone on."""
+HELD_UP = timedelta(minutes=2)
+"""After this time, a question that was answered must have gone on, and a triggerer that is gone been replaced."""
+GOES_ON = {
+    "awaiting_input": "airflow scheduler",
+    "deferred": "airflow triggerer",
+    "scheduled": "airflow scheduler; see that pools and parallelism have room",
+    "queued": "start the workers of the executor, such as airflow celery worker",
+}
+"""State of a task that has its answer: what has it go on."""
 COMPONENTS = {
     "scheduler": "airflow scheduler",
     "triggerer": "airflow triggerer",
@@ -130,22 +137,48 @@ def dags() -> Iterator[Finding]:
 
 
 def questions() -> Iterator[Finding]:
-    """Look for questions that were answered and did not go on: a triggerer that hangs."""
-    late = datetime.now(UTC) - ANSWERED
-    wanted = {"response_received": True, "state": "deferred", "limit": 100}
+    """Look for questions that were answered, and whose tasks did not go on."""
+    late = datetime.now(UTC) - HELD_UP
+    wanted = {"response_received": True, "state": list(GOES_ON), "limit": 100}
     with AirflowApi.of(stored_connection("interlock_airflow")) as api:
         rows: Sequence[dict[str, Any]] = api.get("dags/~/dagRuns/~/hitlDetails", **wanted)["hitl_details"]
     stuck = [row for row in rows if _at(row.get("responded_at")) < late]
     for row in stuck[:10]:
         task = row.get("task_instance") or {}
+        state = str(task.get("state"))
         yield wrong(
             "questions",
-            f"{task.get('dag_id')}, {task.get('dag_run_id')}: {task.get('task_id')} was answered at "
-            f"{row.get('responded_at')} and has not gone on.",
-            "restart the triggerer: airflow triggerer",
+            f"{_named(task)} was answered at {row.get('responded_at')}, and is {state} since.",
+            GOES_ON.get(state, GOES_ON["scheduled"]),
         )
     if not stuck:
         yield well("questions", "No answered question is held up.")
+
+
+def waits() -> Iterator[Finding]:
+    """Look for tasks of Interlock's that wait in a triggerer that is gone, or in none."""
+    late, ours = datetime.now(UTC) - HELD_UP, dags_of_catalogue(catalogue_folder())
+    with AirflowApi.of(stored_connection("interlock_airflow")) as api:
+        rows = api.get("dags/~/dagRuns/~/taskInstances", state="deferred", limit=100)["task_instances"]
+    stuck = [(row, why) for row in rows if str(row.get("dag_id")).lower() in ours and (why := _why_stuck(row, late))]
+    for row, why in stuck[:10]:
+        yield wrong("waits", f"{_named(row)} waits, {why}.", "airflow triggerer; another one takes over what waits")
+    if not stuck:
+        yield well("waits", "Every task that waits has a triggerer that is alive.")
+
+
+def _why_stuck(row: dict[str, Any], late: datetime) -> str:
+    """Say why nothing wakes a task that waits; empty: a triggerer that is alive does."""
+    trigger, job = row.get("trigger") or {}, row.get("triggerer_job") or {}
+    if not job:
+        return "and no triggerer has taken it over" if _at(trigger.get("created_date")) < late else ""
+    heard = job.get("latest_heartbeat")
+    where = job.get("hostname") or "unknown"
+    return f"and its triggerer on {where} was last heard of at {heard}" if _at(heard) < late else ""
+
+
+def _named(task: dict[str, Any]) -> str:
+    return f"{task.get('dag_id')}, {task.get('dag_run_id')}: {task.get('task_id')}"
 
 
 def _at(text: Any) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
@@ -25,6 +26,10 @@ from interlock.locations import INSTALLED, PROJECT, catalogue_folder
 from .inspection import Finding, well, wrong
 
 DISTRIBUTION = "interlock-release"
+LONGEST_TASK = timedelta(hours=6)
+"""No task of a release takes longer: a wave of a large fleet, which waits for each host to be drained."""
+VISIBLE_AGAIN = "celery_broker_transport_options"
+"""The section of the time after which a broker gives a task that still runs to another worker, too."""
 
 
 def packages() -> Iterator[Finding]:
@@ -175,3 +180,24 @@ def builds() -> Iterator[Finding]:
         )
     else:
         yield well("builds", f"Builds are not isolated ({why_not}), which builds.isolation: recorded allows.")
+
+
+def queue() -> Iterator[Finding]:
+    """Look whether the broker of Celery keeps a task with its worker for as long as it takes."""
+    from airflow.configuration import conf
+
+    executor = conf.get("core", "executor")
+    if "Celery" not in executor:
+        yield well("queue", f"{executor} has no broker that delivers tasks again.")
+        return
+    said = conf.get(VISIBLE_AGAIN, "visibility_timeout", fallback=None)
+    kept = timedelta(seconds=float(said)) if said else timedelta(days=1)  # as Airflow's provider has it
+    if kept < LONGEST_TASK:
+        yield wrong(
+            "queue",
+            f"The broker gives a task that runs for more than {kept} to a second worker (visibility_timeout). "
+            "Nothing is done twice then, but the release may fail.",
+            "set AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT=86400",
+        )
+    else:
+        yield well("queue", f"The broker keeps a task with its worker for {kept}.")

@@ -1,0 +1,1 @@
+"""Machines die: releases without pause on a cluster whose components are killed, stopped and cut off."""
