@@ -8,7 +8,7 @@ from typing import Any
 
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.ledger import kinds
-from interlock.domain.ledger.chain import Entry, SignedHead, next_entry, release_chain
+from interlock.domain.ledger.chain import Entry, next_entry, release_chain
 from interlock.domain.records import Outcome
 from tests.unit.domain import samples
 
@@ -66,6 +66,6 @@ def chained(chain: str, many: Sequence[Step] | Iterator[Step], *, began: datetim
     return entries
 
 
-def signed(entries: Sequence[Entry]) -> list[SignedHead]:
-    """Return a head of the last entry, without a signature."""
-    return [SignedHead(chain=one.chain, sequence=one.sequence, hash=one.hash, envelope={}) for one in entries[-1:]]
+def signed(entries: Sequence[Entry]) -> int:
+    """Return up to which entry a chain is signed, if all of it is."""
+    return len(entries)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from interlock.adapters.ledger.deliveries import MAX_FAILURES, Outbox
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
+from interlock.adapters.outbox import runs
 from interlock.adapters.outbox.runs import deliver_due, told_of
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.errors import DeliveryRefused, SystemBusy, TransientError
@@ -71,6 +74,9 @@ class Records:
     def withdraw(self, duplicate: Remote, original: Remote) -> None:
         raise AssertionError("there are no duplicates")
 
+    def close(self) -> None:
+        return
+
 
 def released(ledger: Ledger, signer: Signer, system: str, end: str = "deployed") -> str:
     chain = chain_of(next(NUMBERS))
@@ -88,14 +94,14 @@ def test_releases_are_told_to_the_systems_that_their_policy_names(ledger: Ledger
     chains = [released(ledger, signer, snow) for _ in range(3)]
     released(ledger, signer, "jira")
     system = Records()
-    done = deliver_due(snow, system, ledger, nothing_else)
+    done = deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     assert (done.told, done.failing, done.refused) == (3, 0, ())
     assert [*system.events.values()] == [EVENTS] * 3
     rows = [one for one in Outbox(ledger).all() if one.system == snow]
     assert [one.chain for one in rows] == chains
     assert {one.state for one in rows} == {"told"}
     assert {one.number for one in rows} == {"CHG1", "CHG2", "CHG3"}
-    assert deliver_due(snow, system, ledger, nothing_else).told == 0
+    assert deliver_due(snow, system, ledger, nothing_else, [signer.public_key]).told == 0
 
 
 def test_what_comes_later_is_told_later_and_after_the_end_too(ledger: Ledger, signer: Signer, snow: str) -> None:
@@ -104,20 +110,20 @@ def test_what_comes_later_is_told_later_and_after_the_end_too(ledger: Ledger, si
     for place, (kind, payload) in enumerate(steps(records={snow: "mirror"})):
         ledger.append(chain, kind, payload, actor="rita", key=f"{kind}/{place}")
         ledger.sign_head(chain, signer)
-        deliver_due(snow, system, ledger, nothing_else)
+        deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     ledger.append(chain, FINDING, {"what": "A task was marked."}, actor="reconcile", key="finding/1")
-    deliver_due(snow, system, ledger, nothing_else)
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     assert [*system.events.values()] == [[*EVENTS, "contradiction"]]
 
 
 def test_the_outbox_has_work_only_when_something_is_new_or_due(ledger: Ledger, signer: Signer, snow: str) -> None:
     outbox = Outbox(ledger)
     assert outbox.has_work([snow])
-    deliver_due(snow, Records(), ledger, nothing_else)
+    deliver_due(snow, Records(), ledger, nothing_else, [signer.public_key])
     assert not outbox.has_work([snow])
     released(ledger, signer, snow)
     assert outbox.has_work([snow])
-    deliver_due(snow, Records(), ledger, nothing_else)
+    deliver_due(snow, Records(), ledger, nothing_else, [signer.public_key])
     assert not outbox.has_work([snow])
     assert outbox.next_at([snow]) is not None  # the record is read again after the end
 
@@ -126,15 +132,15 @@ def test_a_refusal_is_shown_and_a_retry_makes_it_due(ledger: Ledger, signer: Sig
     chain, other = released(ledger, signer, snow), released(ledger, signer, snow)
     system, outbox = Records(), Outbox(ledger)
     system.error = DeliveryRefused("assignment_group is mandatory")
-    done = deliver_due(snow, system, ledger, nothing_else)
+    done = deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     assert [one.chain for one in done.refused] == [chain, other]
     assert outbox.due(snow, 10) == ()
     system.error = None
     assert [one.chain for one in outbox.retry(snow, other)] == [other]
-    assert deliver_due(snow, system, ledger, nothing_else).told == 1
+    assert deliver_due(snow, system, ledger, nothing_else, [signer.public_key]).told == 1
     assert {one.chain: one.state for one in outbox.all() if one.system == snow} == {chain: "refused", other: "told"}
     outbox.retry(snow)
-    assert deliver_due(snow, system, ledger, nothing_else).told == 1
+    assert deliver_due(snow, system, ledger, nothing_else, [signer.public_key]).told == 1
 
 
 def test_a_busy_system_is_left_alone_until_the_time_that_it_names(ledger: Ledger, signer: Signer, snow: str) -> None:
@@ -143,7 +149,7 @@ def test_a_busy_system_is_left_alone_until_the_time_that_it_names(ledger: Ledger
     system = Records()
     until = datetime.now(UTC) + timedelta(hours=1)
     system.error = SystemBusy("429", until=until)
-    deliver_due(snow, system, ledger, nothing_else, parallel=2)
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key], parallel=2)
     assert system.calls <= 2
     assert Outbox(ledger).due(snow, 10) == ()
     assert Outbox(ledger).next_at([snow]) == until
@@ -154,7 +160,7 @@ def test_a_system_that_does_not_answer_is_asked_less(ledger: Ledger, signer: Sig
         released(ledger, signer, snow, "failed")
     system, outbox = Records(), Outbox(ledger)
     system.error = TransientError("no answer")
-    deliver_due(snow, system, ledger, nothing_else, parallel=1)
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key], parallel=1)
     assert outbox.due(snow, 30) == ()
     assert MAX_FAILURES < system.calls <= 20
     outbox.retry(snow)
@@ -165,7 +171,7 @@ def test_one_process_at_a_time_delivers_to_a_system(ledger: Ledger, signer: Sign
     released(ledger, signer, snow)
     with ledger.alone(f"delivery/{snow}") as first:
         assert first
-        assert deliver_due(snow, Records(), ledger, nothing_else).told == 0
+        assert deliver_due(snow, Records(), ledger, nothing_else, [signer.public_key]).told == 0
 
 
 def test_a_process_that_was_overtaken_changes_no_row(ledger: Ledger, signer: Signer, snow: str) -> None:
@@ -194,7 +200,43 @@ def test_an_intent_is_kept_as_it_was(ledger: Ledger, signer: Signer, snow: str) 
 
 def test_what_is_said_of_a_release_is_read_from_the_ledger(ledger: Ledger, signer: Signer, snow: str) -> None:
     chain = released(ledger, signer, snow, "rejected")
-    assert [one.event for one in told_of(ledger, chain, nothing_else)] == ["planned", "frozen", "decided", "closed"]
+    assert [one.event for one in told_of(ledger, chain, nothing_else, [signer.public_key]).statements] == [
+        "planned",
+        "frozen",
+        "decided",
+        "closed",
+    ]
+
+
+def test_what_another_key_signed_is_not_told_until_the_installation_signs_it(
+    ledger: Ledger, signer: Signer, snow: str, tmp_path: Path
+) -> None:
+    generate_key(tmp_path / "other.pem")
+    chain = released(ledger, load_signer((tmp_path / "other.pem").as_uri()), snow)
+    system, outbox = Records(), Outbox(ledger)
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
+    assert [*system.events.values()] == [["planned"]]
+    (waiting,) = [one for one in outbox.all() if one.system == snow]
+    assert (waiting.state, waiting.error) == ("waiting", "")
+    assert waiting.next_at is not None
+    ledger.sign_head(chain, signer)
+    with ledger.writing() as connection:
+        connection.execute(text("UPDATE ledger.deliveries SET next_at = now() WHERE system = :snow"), {"snow": snow})
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
+    assert [*system.events.values()] == [EVENTS]
+
+
+def test_people_see_what_nobody_signs(
+    ledger: Ledger, signer: Signer, snow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "SIGNED_WITHIN", timedelta())
+    chain = chain_of(next(NUMBERS))
+    for place, (kind, payload) in enumerate(steps(records={snow: "mirror"})):
+        ledger.append(chain, kind, payload, actor="rita", key=f"{kind}/{place}")
+    deliver_due(snow, Records(), ledger, nothing_else, [signer.public_key])
+    (failing,) = [one for one in Outbox(ledger).all() if one.system == snow]
+    assert failing.state == "failing"
+    assert f"Entry 3 of {chain} (rollout.frozen) is not signed by the key of this installation" in failing.error
 
 
 def test_all_events_of_a_release_can_be_sent_again_from_the_ledger(ledger: Ledger, signer: Signer, snow: str) -> None:
@@ -216,10 +258,10 @@ def test_all_events_of_a_release_can_be_sent_again_from_the_ledger(ledger: Ledge
             return remote.model_copy(update={"told": statement.told})
 
     system = Receiver()
-    deliver_due(snow, system, ledger, nothing_else)
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     first = [one for one in system.sent if one[0] == chain]
     system.sent.clear()
     assert [one.chain for one in outbox.replay(snow, chain)] == [chain]
-    deliver_due(snow, system, ledger, nothing_else)
+    deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     assert system.sent == first
     assert {one.chain: one.state for one in outbox.all() if one.system == snow} == {chain: "told", other: "told"}

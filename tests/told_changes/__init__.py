@@ -18,6 +18,9 @@ from interlock.adapters.ledger.ledger import Ledger
 from interlock.adapters.outbox.runs import deliver_due, told_of
 from interlock.adapters.servicenow.changes import Changes
 from interlock.adapters.servicenow.instance import open_instance
+from interlock.adapters.signing.signing import Signer
+from interlock.domain.canonical import canonical_bytes
+from interlock.domain.ledger.chain import HEAD_TYPE, instant
 from interlock.domain.outbox import delivery
 from interlock.domain.outbox.delivery import Cursor, correlation_of
 from tests import service_now as server
@@ -53,7 +56,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
 
 
-def fill(ledger: Ledger, number: int) -> list[str]:
+def fill(ledger: Ledger, number: int, signer: Signer) -> list[str]:
     """Put releases into the ledger; return their chains."""
     chains = []
     for first in range(0, number, 200):
@@ -63,9 +66,9 @@ def fill(ledger: Ledger, number: int) -> list[str]:
             entries = chained(chain_of(one), steps(ENDS[one % len(ENDS)], records={SYSTEM: "mirror"}))
             rows += [entry.model_dump() for entry in entries]
             last = entries[-1]
-            heads.append(
-                {"chain": last.chain, "sequence": last.sequence, "hash": last.hash, "key_id": "test", "envelope": {}}
-            )
+            claim = {"chain": last.chain, "sequence": last.sequence, "hash": last.hash}
+            envelope = signer.sign(canonical_bytes({**claim, "at": instant(last.at)}), HEAD_TYPE)
+            heads.append({**claim, "key_id": signer.key_id, "envelope": envelope})
             chains.append(last.chain)
         with ledger.writing() as to:
             to.execute(ENTRIES.insert(), rows)
@@ -84,14 +87,17 @@ def quicker() -> Iterator[None]:
         yield
 
 
-def run(ledger: Ledger, number: int, *, seed: int, share: float = 0.3, quota: int = 0, outage: float = 0) -> Result:
+def run(
+    ledger: Ledger, number: int, signer: Signer, *, seed: int, share: float = 0.3, quota: int = 0, outage: float = 0
+) -> Result:
     """Tell an instance of so many releases, until all of them are told and confirmed.
 
     :param share: of calls that the proxy breaks.
     :param quota: requests that the instance answers in a second.
     :param outage: seconds for which it answers nothing, at the beginning.
     """
-    chains = fill(ledger, number)
+    keys = [signer.public_key]
+    chains = fill(ledger, number, signer)
     instance = Instance(quota=quota)
     proxy = FaultProxy(instance, seed=seed, share=share, late=LATE)
     outbox, result, began = Outbox(ledger), Result(changes=number), time.monotonic()
@@ -101,7 +107,7 @@ def run(ledger: Ledger, number: int, *, seed: int, share: float = 0.3, quota: in
         changes = Changes(api, described)
         proxy.down, ends = outage > 0, time.monotonic() + outage
         while True:
-            deliver_due(SYSTEM, changes, ledger, lambda service: (service,), parallel=8, settles_after=SETTLES)
+            deliver_due(SYSTEM, changes, ledger, own_scope, keys, parallel=8, settles_after=SETTLES)
             rows = [one for one in outbox.all() if one.system == SYSTEM]
             if proxy.down and time.monotonic() > ends:
                 proxy.down, ends = False, time.monotonic()
@@ -113,11 +119,16 @@ def run(ledger: Ledger, number: int, *, seed: int, share: float = 0.3, quota: in
         result.calls, result.seconds = api.calls, time.monotonic() - began
         api.close()
     result.faults = proxy.faults
-    _compare(ledger, instance, chains, result)
+    _compare(ledger, keys, instance, chains, result)
     return result
 
 
-def _compare(ledger: Ledger, instance: Instance, chains: list[str], result: Result) -> None:
+def own_scope(service: str) -> tuple[str, ...]:
+    """Return what an emergency stop names to concern a service."""
+    return (service,)
+
+
+def _compare(ledger: Ledger, keys: list[bytes], instance: Instance, chains: list[str], result: Result) -> None:
     kept = {one.chain: one for one in Outbox(ledger).all() if one.system == SYSTEM}
     result.withdrawn = sum(one["correlation_id"].startswith("duplicate-of") for one in instance.changes.values())
     open_tasks: dict[str, list[str]] = defaultdict(list)
@@ -125,7 +136,7 @@ def _compare(ledger: Ledger, instance: Instance, chains: list[str], result: Resu
         if task.get("close_notes") != "Made twice.":
             open_tasks[task["correlation_id"].partition("-")[0]].append(task["correlation_id"])
     for chain in chains:
-        said = told_of(ledger, chain, lambda service: (service,))
+        said = told_of(ledger, chain, own_scope, keys).statements
         live = instance.live(correlation_of(SYSTEM, chain))
         result.missing += not live
         result.doubled += len(live) > 1

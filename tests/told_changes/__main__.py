@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from interlock.adapters.ledger.ledger import open_ledger
+from interlock.adapters.signing.signing import generate_key, load_signer
 from tests.integration.ledger_server import ledger_connection, ledger_server
 from tests.told_changes import run
 
@@ -22,7 +23,8 @@ def main() -> int:
         ledger_server(Path(folder) / "state") as settings,
         open_ledger(ledger_connection(settings), connections=9) as ledger,
     ):
-        result = run(ledger, number, seed=seed, outage=5)
+        generate_key(Path(folder) / "signing.pem")
+        result = run(ledger, number, load_signer((Path(folder) / "signing.pem").as_uri()), seed=seed, outage=5)
     for name, value in vars(result).items():
         print(f"{name.replace('_', ' '):16} {dict(value) if name == 'faults' else value}")
     wrong = (result.missing, result.doubled, result.wrong_state, result.lost_notes, result.disordered)

@@ -68,7 +68,7 @@ def test_the_attached_plan_has_the_digest_that_the_ballots_named() -> None:
 
 def test_what_is_not_signed_yet_is_told_later() -> None:
     entries = chained(CHAIN, steps())
-    assert [one.event for one in statements(entries, [])] == ["planned"]
+    assert [one.event for one in statements(entries, 0)] == ["planned"]
     assert [one.event for one in statements(entries, signed(entries[:3]))] == ["planned", "frozen"]
 
 

@@ -285,6 +285,14 @@ class Ledger:
         with self._reading() as connection:
             return heads_of(connection, chain)
 
+    def signed_up_to(self, chain: str, keys: Sequence[bytes]) -> int:
+        """Return up to which entry one of the keys signed a chain; 0: none of them did.
+
+        :param keys: public keys, PEM.
+        """
+        heads = self.heads(chain)
+        return next((head.sequence for head in reversed(heads) if not _head_problem(head, keys)), 0)
+
     def check(self, chain: str, keys: Sequence[bytes] = (), kept: Sequence[SignedHead] = ()) -> Break | None:
         """Return the first place where a chain is not intact, or None.
 

@@ -35,3 +35,6 @@ class System(Protocol):
 
     def withdraw(self, duplicate: Remote, original: Remote) -> None:
         """Take back a record that a repeated request made beside the original."""
+
+    def close(self) -> None:
+        """Close its connections."""

@@ -33,6 +33,10 @@ class Changes:
     def __init__(self, api: WebApi, described: ServiceNow) -> None:
         self.api, self._described = api, described
 
+    def close(self) -> None:
+        """Close its connections."""
+        self.api.close()
+
     def find(self, correlation: str) -> Sequence[Remote]:
         """Return the changes with a correlation id, the oldest first."""
         query = f"correlation_id={correlation}^ORDERBYnumber"

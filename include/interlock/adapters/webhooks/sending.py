@@ -62,6 +62,10 @@ class Webhooks:
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         return cls(receiver, path, secrets_in(connection.password or "", name))
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._receiver.close()
+
     def find(self, correlation: str) -> Sequence[Remote]:
         """Return what stands for the release; how far it was told, only the outbox knows."""
         return (Remote(reference=correlation, number=correlation),)

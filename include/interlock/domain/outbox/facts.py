@@ -18,7 +18,7 @@ from interlock.domain.canonical import Later, Model, Sha256, canonical_bytes
 from interlock.domain.catalogue import PRODUCTION, ChangeType, Identifier
 from interlock.domain.catalogue.policy_file import RecordMode
 from interlock.domain.ledger import kinds
-from interlock.domain.ledger.chain import Entry, SignedHead
+from interlock.domain.ledger.chain import Entry
 from interlock.domain.permits.permit import BEGINS, utc_text
 
 from .delivery import Cursor
@@ -104,17 +104,25 @@ def records_of(entries: Sequence[Entry]) -> Mapping[Identifier, RecordMode]:
     return found
 
 
+def unsigned_in(entries: Sequence[Entry], signed: int) -> Entry | None:
+    """Return the first entry that is not told before it is signed, and is not; none: all are.
+
+    :param signed: as for :func:`statements`.
+    """
+    return next((entry for entry in entries if entry.kind in _SIGNED and entry.sequence > signed), None)
+
+
 def statements(
-    entries: Sequence[Entry], heads: Sequence[SignedHead], stops: Sequence[Entry] = (), scopes: Collection[str] = ()
+    entries: Sequence[Entry], signed: int, stops: Sequence[Entry] = (), scopes: Collection[str] = ()
 ) -> tuple[Statement, ...]:
     """Return what is said of a release, in order; nothing before it was planned for production.
 
     :param entries: its chain, verified.
-    :param heads: the signed heads of the chain.
+    :param signed: up to which entry the installation's key signed the chain.
     :param stops: emergency stops and their ends, from the installation's chain.
     :param scopes: what a stop names to concern the release: its service and business unit.
     """
-    return tuple(_told(entries, max((head.sequence for head in heads), default=0), stops, {EVERYTHING, *scopes}))
+    return tuple(_told(entries, signed, stops, {EVERYTHING, *scopes}))
 
 
 def _told(

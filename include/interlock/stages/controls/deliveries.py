@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +36,8 @@ POLL = 5.0
 """Seconds between two looks at the outbox, by the triggerer."""
 LASTS = timedelta(hours=6)
 """A run ends after this time, so that it does not use an old version of the Dag for ever; the next one begins."""
+AFTER_FAILURE = timedelta(minutes=1)
+"""The next look after one at which a system could not be asked: its account is missing or wrong."""
 AT_A_TIME = timedelta(minutes=5)
 """So long a task delivers before it gives its worker back; what is left follows at once."""
 
@@ -53,17 +56,18 @@ class DueTrigger(BaseTrigger):
     :param systems: the systems of systems.yaml.
     :param until: when the time is up.
     :param connection: the Airflow connection of the ledger.
+    :param after: not before this time; None: at once.
     """
 
-    def __init__(self, *, systems: list[str], until: datetime, connection: str) -> None:
+    def __init__(self, *, systems: list[str], until: datetime, connection: str, after: datetime | None = None) -> None:
         super().__init__()
-        self.systems, self.until, self.connection = systems, until, connection
+        self.systems, self.until, self.connection, self.after = systems, until, connection, after
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
-            {"systems": self.systems, "until": self.until, "connection": self.connection},
+            {"systems": self.systems, "until": self.until, "connection": self.connection, "after": self.after},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -71,6 +75,8 @@ class DueTrigger(BaseTrigger):
         from interlock.adapters.ledger.deliveries import Outbox  # not at the top: brings SQLAlchemy
         from interlock.adapters.ledger.ledger import open_ledger
 
+        if self.after is not None:
+            await asyncio.sleep(max(0.0, (min(self.after, self.until) - datetime.now(UTC)).total_seconds()))
         while datetime.now(UTC) < self.until:
             try:
                 with open_ledger(await Connection.async_get(self.connection)) as ledger:
@@ -100,32 +106,40 @@ class DeliverRecords(BaseOperator):
 
     def _deliver(self, until: datetime) -> None:
         with reasons_kept(), resources.one_ledger():
-            systems = deliver_all()
+            systems, failed = deliver_all()
         if datetime.now(UTC) < until and systems:
-            trigger = DueTrigger(systems=systems, until=until, connection=resources.LEDGER)
+            after = datetime.now(UTC) + AFTER_FAILURE if failed else None
+            trigger = DueTrigger(systems=systems, until=until, connection=resources.LEDGER, after=after)
             self.defer(trigger=trigger, method_name="execute_again", kwargs={"until": until.isoformat()})
 
 
-def deliver_all() -> list[str]:
-    """Tell each system of the catalogue what is due; return the systems. One that fails does not keep others back."""
+def deliver_all() -> tuple[list[str], list[str]]:
+    """Tell each system of the catalogue what is due. One that fails does not keep others back.
+
+    :return: the systems; and those that could not even be asked, such as without a connection in Airflow.
+    """
     from interlock.adapters.ledger.ledger import open_ledger
     from interlock.adapters.outbox.registry import open_system
     from interlock.adapters.outbox.runs import deliver_due
 
     described = load_systems(catalogue_folder()).systems
+    keys = [resources.signer().public_key] if described else []
+    failed = []
     for name, one in described.items():
         try:
-            system = open_system(one, BaseHook.get_connection(one.connection))
-            with open_ledger(BaseHook.get_connection(resources.LEDGER), connections=one.parallel + 1) as ledger:
-                done = deliver_due(
-                    name, system, ledger, scopes_of, parallel=one.parallel, until=datetime.now(UTC) + AT_A_TIME
-                )
+            with (
+                closing(open_system(one, BaseHook.get_connection(one.connection))) as system,
+                open_ledger(BaseHook.get_connection(resources.LEDGER), connections=one.parallel + 1) as ledger,
+            ):
+                until = datetime.now(UTC) + AT_A_TIME
+                done = deliver_due(name, system, ledger, scopes_of, keys, parallel=one.parallel, until=until)
         except Exception:
             log.exception("%s was not told anything", name)
+            failed.append(name)
             continue
         log.info("%s: %s releases are up to date, %s are tried again", name, done.told, done.failing)
         tell_people(name, done.refused)
-    return sorted(described)
+    return sorted(described), failed
 
 
 def scopes_of(service: str) -> tuple[str, ...]:
