@@ -15,6 +15,7 @@ from interlock.domain.catalogue import BoardBook, Policy, Service, ServiceCatalo
 from interlock.domain.change.effective import marks_of
 from interlock.domain.change.request import form_fields
 from interlock.domain.dag_names import RELEASES, dag_of_release
+from interlock.stages.approvals.await_authorities import asks_authorities
 from interlock.stages.release.acceptance import acceptance_stage
 from interlock.stages.release.build import build_stage
 from interlock.stages.release.closure import closure_stage
@@ -122,7 +123,17 @@ def release_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         accepted = acceptance_stage(service, policy, in_force, plan, artifact, deployment, report, waivers, passed)
         deadline = longest_deadline(policy, board, service)
         rollout, decision, ballots = rollout_stage(
-            service, deadline, in_force, plan, assets, artifact, report, waivers, accepted, passed
+            service,
+            deadline,
+            in_force,
+            plan,
+            assets,
+            artifact,
+            report,
+            waivers,
+            accepted,
+            passed,
+            elsewhere=asks_authorities(policy, service),
         )
         told = communication_stage(service, policy, plan, decision)
         started, baseline, waves = implementation_stage(service, rollout)

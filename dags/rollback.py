@@ -14,6 +14,7 @@ from interlock.domain.board.voting import longest_deadline
 from interlock.domain.catalogue import BoardBook, Policy, Service, ServiceCatalogue
 from interlock.domain.change.effective import marks_of
 from interlock.domain.dag_names import ROLLBACKS, dag_of_rollback
+from interlock.stages.approvals.await_authorities import asks_authorities
 from interlock.stages.release.closure import closure_stage
 from interlock.stages.release.implementation import implementation_stage
 from interlock.stages.release.rollout import rollout_stage
@@ -95,7 +96,16 @@ def rollback_dag(service: Service, policy: Policy, board: BoardBook) -> DAG:
         accepted = acceptance_stage(artifact, report)
         deadline = longest_deadline(policy, board, service)
         rollout, decision, ballots = rollout_stage(
-            service, deadline, in_force, plan, assets, artifact, report, waivers, accepted
+            service,
+            deadline,
+            in_force,
+            plan,
+            assets,
+            artifact,
+            report,
+            waivers,
+            accepted,
+            elsewhere=asks_authorities(policy, service),
         )
         told = communication_stage(service, plan, decision)
         started, baseline, waves = implementation_stage(service, rollout, runbook=False)

@@ -225,6 +225,19 @@ PREBUILT = {
 }
 
 
+SNOW = {
+    "kind": "servicenow",
+    "connection": "service_now",
+    "states": {
+        phase: str(number)
+        for number, phase in enumerate(
+            ("planned", "assessed", "scheduled", "implementing", "review", "closed", "cancelled")
+        )
+    },
+    "task_states": {"open": "1", "closed": "3", "failed": "4"},
+}
+
+
 @pytest.fixture(scope="module")
 def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the Dags of further services: with a canary and test cases, two fleets, a runbook, built elsewhere."""
@@ -241,7 +254,9 @@ def strategies(load: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     (catalogue / "services" / "runbook-shop.yaml").write_text(
         text.replace("name: bike-shop", "name: runbook-shop") + RUNBOOK
     )
-    elsewhere = {**yaml.safe_load(text), "name": "elsewhere-shop", "build": PREBUILT, "suites": {}}
+    asks = {"change_types": {"normal": {"records": {"snow": "authority"}}}}
+    elsewhere = {**yaml.safe_load(text), "name": "elsewhere-shop", "build": PREBUILT, "suites": {}, "policy": asks}
+    (catalogue / "systems.yaml").write_text(yaml.safe_dump({"systems": {"snow": SNOW}}))
     (catalogue / "services" / "elsewhere-shop.yaml").write_text(yaml.safe_dump(elsewhere))
     with (catalogue / "policy.yaml").open("a") as policy:
         policy.write("\nprebuilt: { stores: [shop_artifacts] }\n")
@@ -254,6 +269,18 @@ def test_a_service_that_is_built_elsewhere_has_its_artifact_fetched(strategies: 
     tasks = strategies["release_elsewhere_shop"]["tasks"]
     assert "build.fetch_artifact" in tasks
     assert "build.build_artifact" not in tasks
+
+
+def test_nobody_is_told_or_trained_before_an_authority_approves(
+    strategies: dict[str, Any], release: dict[str, Any]
+) -> None:
+    for dag in ("release_elsewhere_shop", "rollback_elsewhere_shop"):
+        tasks = strategies[dag]["tasks"]
+        assert "rollout.await_authorities" in tasks["rollout.await_board"]["downstream"]
+    tasks = strategies["release_elsewhere_shop"]["tasks"]
+    assert "communication.write_notes" in tasks["rollout.await_authorities"]["downstream"]
+    assert "communication.write_notes" not in tasks["rollout.await_board"]["downstream"]
+    assert "rollout.await_authorities" not in release["tasks"], "no policy of it names an authority"
 
 
 def steps(dag: dict[str, Any]) -> dict[str, str]:

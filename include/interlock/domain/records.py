@@ -438,9 +438,9 @@ class Vote(Model):
 
 
 class Decision(Record):
-    """What people decided: of a plan, an acceptance or a board."""
+    """What people decided: of a plan, an acceptance or a board; or of a change in another system (record)."""
 
-    subject: Literal["plan", "acceptance", "sign_off", "board", "canary", "failure"]
+    subject: Literal["plan", "acceptance", "sign_off", "board", "record", "canary", "failure"]
     digest: Sha256 = Field(description="Of what was decided on")
     approved: bool
     required: bool = Field(description="False: the policy requires no answer")

@@ -165,6 +165,16 @@ def test_a_soak_and_a_start_say_when_they_are_over() -> None:
     assert explain(Standing(now=NOW, state="running", tasks=(starts,), not_before=AFTER), {}).earliest == AFTER
 
 
+def test_the_wait_for_an_approval_in_another_system_says_which_and_who_can_decide() -> None:
+    why = "the approval of CHG0030001 in snow, until 2026-03-05 09:00 UTC. CHG0030001 in snow is not approved."
+    waits = TaskSeen(task_id="rollout.await_authorities", title="Wait", state="deferred", waits=why)
+    found = explain(Standing(now=NOW, state="running", tasks=(waits,)), {})
+    assert (found.state, found.why) == ("waits", f"It waits for {why}")
+    (act,) = found.acts
+    assert (act.kind, act.what) == ("wait", "have the change approved in the other system")
+    assert act.by[0].startswith("the people who approve changes in that system; the owner of policy.yaml")
+
+
 def test_the_queue_the_pause_and_the_end_are_said() -> None:
     ahead = Ahead(run_id="r0", version="1.0.0", requested_by="ben")
     assert said(state="queued", ahead=ahead) == "It is in the queue behind 1.0.0, requested by Ben Adler."

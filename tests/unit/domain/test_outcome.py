@@ -100,7 +100,8 @@ def test_a_rehearsal_is_rehearsed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "stage"), [("plan", "planning"), ("acceptance", "acceptance"), ("board", "rollout")]
+    ("subject", "stage"),
+    [("plan", "planning"), ("acceptance", "acceptance"), ("board", "rollout"), ("record", "rollout")],
 )
 @pytest.mark.parametrize(("expired", "verdict"), [(False, "rejected"), (True, "expired")])
 def test_a_no_is_a_rejection_and_silence_is_expiry(subject: str, stage: str, expired: bool, verdict: str) -> None:

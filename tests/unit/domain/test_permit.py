@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from interlock.domain.calendars.bookings import Entered
 from interlock.domain.canonical import sha256_of
-from interlock.domain.errors import HeldBack, PolicyViolation
+from interlock.domain.errors import HeldBack, PolicyViolation, TransientError
 from interlock.domain.ledger.chain import Entry, next_entry
 from interlock.domain.permits.ended_releases import refuse_back_out, refuse_ended
 from interlock.domain.permits.hosts import host_changes
-from interlock.domain.permits.objections import Circumstances, objections, refuse
+from interlock.domain.permits.objections import Circumstances, objections, refuse, refuse_for_now
 from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit, refuse_other_host, refuse_unusable
 from interlock.domain.records import (
     Blob,
@@ -423,3 +423,10 @@ def test_an_authority_that_does_not_approve_is_an_objection_that_names_who_can_d
     assert found.what == "CHG0030001 in snow is not approved."
     assert "change_types.normal.records" in found.rule
     assert "the owner of policy.yaml" in found.who
+
+
+def test_an_authority_that_does_not_answer_is_asked_again_soon() -> None:
+    plan = planned()
+    found = objections(plan, circumstances(plan, unread=("The approval in snow could not be read.",)), NOW)
+    with pytest.raises(TransientError, match=r"No permit now: The approval in snow could .*owner of policy"):
+        refuse_for_now(found)

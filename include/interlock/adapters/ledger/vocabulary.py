@@ -62,6 +62,12 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "title": "Board",
         "description": "The rules by which the board's votes were counted; null: no board was asked",
     },
+    "read": {
+        "type": "array",
+        "title": "Read",
+        "items": {"type": "object"},
+        "description": "The changes as they were read there (RecordRead)",
+    },
     "environment": {
         "type": "string",
         "title": "Environment",

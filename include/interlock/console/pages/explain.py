@@ -116,7 +116,7 @@ def _task(one: Any, waits: dict[str, str]) -> TaskSeen:
         since=one.queued_dttm or one.scheduled_dttm,
         tries=one.try_number,
         max_tries=one.max_tries + 1,
-        waits=waits.get(one.task_id, "") if str(one.state) == "up_for_reschedule" else "",
+        waits=waits.get(one.task_id, "") if str(one.state) in ("up_for_reschedule", "deferred") else "",
     )
 
 

@@ -275,6 +275,11 @@ class TimeLimits(Model):
     plan_approval: Duration = timedelta(days=3)
     acceptance: Duration = timedelta(days=3)
     acknowledgement: Duration = timedelta(days=3)
+    record_approval: Duration = Field(
+        timedelta(days=3),
+        exclude_if=lambda limit: limit == timedelta(days=3),  # as policies before it are on record
+        description="For the approval of a change in an authority, after the board decided",
+    )
 
 
 class TimeLimitsTightening(Model):
@@ -283,6 +288,7 @@ class TimeLimitsTightening(Model):
     plan_approval: Duration | None = None
     acceptance: Duration | None = None
     acknowledgement: Duration | None = None
+    record_approval: Duration | None = None
 
 
 class WaiverRule(Model):

@@ -483,6 +483,15 @@ BOARD_DECIDED = _kind(
     seals=True,
     decides=True,
 )
+RECORD_DECIDED = _kind(
+    "record.decided",
+    "Decided in other systems",
+    "What was decided on the changes of the release in systems that policy makes authorities, as they were read: all "
+    "approved, one rejected, or not approved in time.",
+    record="records:Decision",
+    beside=("read",),
+    tasks=("rollout.await_authorities",),
+)
 RECORD_APPROVED = _kind(
     "record.approved",
     "Approved in another system",

@@ -59,6 +59,11 @@ def people_who_approved(
     return tuple(dict.fromkeys(name for name in found if name in known and name not in barred))
 
 
+def asked_in(read: RecordRead) -> str:
+    """Return the user names there of those who were asked and have not answered, for a sentence."""
+    return ", ".join(dict.fromkeys(one.user for one in read.answers if one.state == "requested" and one.user))
+
+
 def why_not_approved(
     read: RecordRead,
     plan: RolloutPlan,
@@ -80,7 +85,8 @@ def why_not_approved(
         named = f"the plan {read.plan[:12]}" if read.plan else "no plan"
         return f"{of} names {named}, but this is {plan.digest[:12]}"
     if not read.approved:
-        return f"{of} is not approved"
+        asked = asked_in(read)
+        return f"{of} is not approved{f'; asked there: {asked}' if asked else ''}"
     late = read.model_copy(update={"answers": tuple(one for one in read.answers if one.at >= frozen_at)})
     barred = {plan.requested_by, *plan.excluded}
     if not people_who_approved(late, service_accounts=service_accounts, people=people, known=known, barred=barred):

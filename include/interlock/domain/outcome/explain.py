@@ -13,12 +13,15 @@ from typing import Literal
 from pydantic import Field
 
 from interlock.domain.canonical import Model
+from interlock.domain.permits.objections import WHO_ELSE_APPROVES
 
 from .progress import Progress
 
 PATIENCE = timedelta(minutes=2)
 """So long a task may be queued before that is worth a word: Airflow starts tasks every few seconds."""
 PLATFORM, OPERATORS, MANAGERS = "the platform engineer", "operators of Airflow", "a release manager"
+AWAITS_AUTHORITIES = "await_authorities"
+"""The task that waits for approvals in other systems."""
 _ENDED = ("success", "failed")
 _PARKED = ("deferred", "up_for_reschedule")
 _QUEUED = ("scheduled", "queued")
@@ -211,6 +214,10 @@ def _parked(task: TaskSeen, standing: Standing) -> _Obstacle:
     elif name[-1] == "await_soak" and standing.progress is not None:
         soaks = [one.soak for one in standing.progress.environments if one.environment == name[1]]
         until, why = next((soak.until for soak in soaks if soak), until), f"the end of the soak in {name[1]}"
+    elif name[-1] == AWAITS_AUTHORITIES:
+        what = "have the change approved in the other system"
+        act = Act(kind="wait", what=what, by=(WHO_ELSE_APPROVES,), task=task.task_id)
+        return f"It waits for {(why or 'the approval in another system').rstrip('.')}.", act
     elif not why:
         why = task.title
     closes = f", until {_instant(until)}" if until else ""

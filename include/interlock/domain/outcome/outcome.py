@@ -53,7 +53,7 @@ STAGES = tuple(STAGE_TITLES)
 
 GATES = {"plan": "planning", "acceptance": "acceptance", "board": "rollout"}
 """The subject of each decision of a release, and its stage."""
-_STAGES_OF_DECISIONS = {**GATES, "sign_off": "quality"}
+_STAGES_OF_DECISIONS = {**GATES, "sign_off": "quality", "record": "rollout"}
 
 
 class FailedTask(Model):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue.values import Duration, in_words
-from interlock.domain.errors import HeldBack
+from interlock.domain.errors import HeldBack, TransientError
 from interlock.domain.records import (
     Decision,
     EnvironmentPassed,
@@ -25,6 +25,12 @@ from .installation import Fault
 from .permit import RELEASE_MANAGER, SANDBOXES, utc_text
 
 _GATE = "all approvals are verified again before every wave"
+
+
+WHO_ELSE_APPROVES = (
+    "the people who approve changes in that system; the owner of policy.yaml, who can make it a mirror for later "
+    "releases; for an emergency change, the emergency board alone"
+)
 
 
 class FoundOnPath(Model):
@@ -53,7 +59,8 @@ class Circumstances(Model):
     unjudged: str = Field("", description="Tightened thresholds by which its quality was not judged, in sentences")
     judged_again: QualityReport | None = Field(None, description="By tightened thresholds; none: none were tightened")
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
-    authorities: tuple[str, ...] = Field((), description="Systems that do not approve it, or do not answer, in words")
+    authorities: tuple[str, ...] = Field((), description="Systems that do not approve it, in words")
+    unread: tuple[str, ...] = Field((), description="Systems whose approval cannot be read now, in words")
     quality: QualityReport | None = Field(description="The quality report that the ledger has; none: none")
     waivers: tuple[Waiver, ...] = Field((), description="By the ledger; each was given by a person with permission")
     environments: tuple[FoundOnPath, ...] = Field((), description="Between test and production")
@@ -105,6 +112,16 @@ def refuse(found: Sequence[Objection]) -> None:
             who="; ".join(dict.fromkeys(objection.who for objection in found)),
             next_step="; ".join(dict.fromkeys(objection.next_step for objection in found)),
         )
+
+
+def refuse_for_now(found: Sequence[Objection]) -> None:
+    """Raise TransientError, which names every objection: asked again soon, the answer may be another one."""
+    raise TransientError(
+        "No permit now: " + " ".join(objection.what for objection in found),
+        rule=found[0].rule,
+        who=found[0].who,
+        next_step="Interlock asks again for about a minute; then the release ends, or is backed out",
+    )
 
 
 def _check_plan(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
@@ -189,13 +206,12 @@ def _check_board(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iter
 
 
 def _check_authorities(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
-    for sentence in found.authorities:
+    for sentence in (*found.authorities, *found.unread):
         yield Objection(
             what=_sentence(sentence),
             rule=f"change_types.{plan.change_type}.records of the policy: the approval in an authority is read again "
             "before each permit",
-            who="the people who approve changes in that system; the owner of policy.yaml, who can make it a mirror for "
-            "later releases; for an emergency change, the emergency board alone",
+            who=WHO_ELSE_APPROVES,
             next_step="have the change approved there, then trigger the release again",
         )
 

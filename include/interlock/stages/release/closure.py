@@ -29,6 +29,7 @@ from interlock.domain.ledger.kinds import (
     PLAN_DECIDED,
     PLAN_MADE,
     QUALITY_JUDGED,
+    RECORD_DECIDED,
     RELEASE_CLOSED,
     RELEASE_REQUESTED,
     SIGN_OFF_DECIDED,
@@ -98,7 +99,7 @@ def record_outcome(service: str) -> Outcome:
         failed=_failed_tasks(),
         decisions=[
             decided[-1]
-            for kind in (PLAN_DECIDED, ACCEPTANCE_DECIDED, BOARD_DECIDED)
+            for kind in (PLAN_DECIDED, ACCEPTANCE_DECIDED, BOARD_DECIDED, RECORD_DECIDED)
             if (decided := all_in(entries, kind, Decision))
         ]
         + [*last_of_each(entries, SIGN_OFF_DECIDED, Decision).values()],

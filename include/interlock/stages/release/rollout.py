@@ -48,6 +48,7 @@ from interlock.domain.runbook.planning import (
     refuse_unvoted,
 )
 from interlock.stages.approvals.amended import note, refuse_unasked, rule_in_force
+from interlock.stages.approvals.await_authorities import AwaitAuthorities
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
 from interlock.stages.approvals.in_force import before_asking
@@ -329,11 +330,14 @@ def rollout_stage(
     waivers: XComArg,
     acceptance: XComArg,
     environments: Sequence[XComArg] = (),
+    *,
+    elsewhere: bool = False,
 ) -> tuple[XComArg, XComArg, EmptyOperator | None]:
     """Freeze the plan, ask the board and wait for it; return the plan, the decision, and the end of the ballots.
 
     :param deadline: the longest that a board may take; none: no change type requires a vote.
     :param environments: how the release passed the environments between test and production.
+    :param elsewhere: releases of the service may need approvals in other systems.
     """
     rollout = freeze_plan(
         service.name, in_force, plan, assets, artifact, report, waivers, acceptance, list(environments)
@@ -351,4 +355,15 @@ def rollout_stage(
         doc_md=AwaitBoard.__doc__,
     )
     chain(rollout, ballots, decision)
-    return rollout, decision.output, over
+    if not elsewhere:
+        return rollout, decision.output, over
+    approved = AwaitAuthorities(
+        task_id="await_authorities",
+        task_display_name="Wait for approvals in other systems",
+        service=service.name,
+        rollout=rollout,
+        decision=decision.output,
+        retries=5,
+        doc_md=AwaitAuthorities.__doc__,
+    )
+    return rollout, approved.output, over

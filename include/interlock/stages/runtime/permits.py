@@ -72,7 +72,7 @@ from interlock.domain.records import (
     Waiver,
 )
 from interlock.stages.approvals import amended
-from interlock.stages.approvals.authorities import objections_of_authorities
+from interlock.stages.approvals.authorities import read_for_permit
 from interlock.stages.approvals.sign_offs import count_sign_off
 from interlock.stages.environments.again import judge_again
 
@@ -370,6 +370,7 @@ def refuse_unproven(
 
     :param decision: the votes on the plan, counted just now.
     :param under_way: the wave has begun.
+    :raises TransientError: all that speaks against it is that another system does not answer.
     """
     if tightened(amended.note(catalogue), ENTERPRISE, "thresholds"):
         judge_again(catalogue)
@@ -378,6 +379,8 @@ def refuse_unproven(
     if objections and not found.closed:
         with suppress(ReleaseError):  # the permit is refused even if the refusal cannot be recorded
             record(PERMIT_REFUSED, {"because": [one.what for one in objections], "plan": plan.digest})
+    if objections and len(objections) == len(found.unread):
+        permits_objections.refuse_for_now(objections)
     permits_objections.refuse(objections)
 
 
@@ -436,6 +439,7 @@ def circumstances(
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
     frozen = plan_in(entries)
+    read = read_for_permit(plan, entries)
     quality = [entry for entry in entries if entry.kind == QUALITY_JUDGED]
     return Circumstances(
         frozen=frozen.digest if frozen else None,
@@ -444,7 +448,8 @@ def circumstances(
         changes=_changes(entries, catalogue),
         **_judged_again(entries, catalogue),
         bundle=resources.store().digest_of(plan.bundle),
-        authorities=tuple(objections_of_authorities(plan, entries)),
+        authorities=tuple(one.why for one in read if one.why and not one.unread),
+        unread=tuple(one.why for one in read if one.unread),
         quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
         waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
         environments=_on_path(catalogue, plan, entries),
