@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 from psycopg2.extras import execute_values
 
 from benchmarks.table import machine, medians, publish
@@ -26,9 +27,11 @@ from interlock.adapters.airflow.rest_api import AirflowApi
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.ledger.ledger import open_ledger
 from interlock.domain.canonical import canonical_bytes
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.effective import bound_to
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.ledger.chain import INSTALLATION, next_entry, release_chain
-from interlock.domain.ledger.kinds import ATTEMPT_REFUSED, RELEASE_ENDED
+from interlock.domain.ledger.kinds import ATTEMPT_REFUSED, POLICY_RESOLVED, RELEASE_ENDED
 from interlock.estate.settings import Settings
 from interlock.estate.stack import postgres
 from interlock.locations import CATALOGUE
@@ -40,12 +43,18 @@ from tests.integration.ledger_server import ledger_connection
 
 OF_A_RELEASE = 80
 COLUMNS = ("chain", "sequence", "at", "actor", "kind", "key", "payload", "previous", "hash")
+SERVICE = "bike-shop"
 COPIED = ("dag_run", "task_instance", "xcom")
 """Airflow's tables, each with rows of a run."""
 
 
-def rows_of(chain: str, kinds: tuple[str, ...], count: int, end: datetime) -> list[list[Any]]:
-    """Return the rows of a chain whose last entry is at an instant, a minute after each other."""
+def rows_of(
+    chain: str, kinds: tuple[str, ...], count: int, end: datetime, rules: dict[str, Any] | None = None
+) -> list[list[Any]]:
+    """Return the rows of a chain whose last entry is at an instant, a minute after each other.
+
+    :param rules: with which the release began; none: it is no release.
+    """
     last, rows = None, []
     for number in range(count):
         at = end - timedelta(minutes=count - number)
@@ -60,6 +69,8 @@ def rows_of(chain: str, kinds: tuple[str, ...], count: int, end: datetime) -> li
             "task_id": "",
         }
         kind = kinds[number % len(kinds)]
+        if rules and number == 0:
+            kind, payload = POLICY_RESOLVED, rules
         last = next_entry(last, chain=chain, at=at, actor="bench", kind=kind, key=f"{chain}/{number}", payload=payload)
         rows.append(
             [canonical_bytes(payload).decode() if name == "payload" else getattr(last, name) for name in COLUMNS]
@@ -70,6 +81,7 @@ def rows_of(chain: str, kinds: tuple[str, ...], count: int, end: datetime) -> li
 def fill_ledger(settings: Settings, under_way: list[str], entries: int) -> int:
     """Write entries past the check that they are linked: releases under way, older ones, and the installation's."""
     now, written = datetime.now(UTC), 0
+    rules = bound_to(load_catalogue(CATALOGUE).of(SERVICE), ChangeType.NORMAL).to_xcom()
     chains: list[tuple[str, tuple[str, ...], int, datetime]] = []
     chains += [(chain, ("note",), OF_A_RELEASE, now) for chain in under_way]
     chains.append((INSTALLATION, (RELEASE_ENDED, ATTEMPT_REFUSED), entries // 5, now))
@@ -84,7 +96,7 @@ def fill_ledger(settings: Settings, under_way: list[str], entries: int) -> int:
             cursor.execute(f"ALTER TABLE ledger.{table} DISABLE TRIGGER ALL")
             cursor.execute(f"DELETE FROM ledger.{table}")
         for chain, kinds, count, end in chains:
-            rows = rows_of(chain, kinds, count, end)
+            rows = rows_of(chain, kinds, count, end, None if chain == INSTALLATION else rules)
             execute_values(cursor, f"INSERT INTO ledger.entries ({', '.join(COLUMNS)}) VALUES %s", rows, page_size=1000)
             written += len(rows)
         for table in ("heads", "entries"):
@@ -134,19 +146,26 @@ def changed(table: str, row: dict[str, Any], name: str, number: int) -> dict[str
     return {**row, "run_id": name, **own[table]}
 
 
-def look(console: Console) -> float:
-    """Look once at all releases; return how many seconds it took."""
+def processor_seconds() -> float:
+    """Return the time of processors that this process and those that it started have used."""
+    us = psutil.Process()
+    times = [one.cpu_times() for one in (us, *us.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
+
+
+def look(console: Console) -> tuple[float, float]:
+    """Look once at all releases; return how many seconds it took, and how many of a processor."""
     catalogue = load_catalogue(CATALOGUE)
     services = {dag_id: name for name in catalogue.services for dag_id in dags_of_service(name)}
     with (
         open_ledger(ledger_connection(console.postgres)) as ledger,
         AirflowApi(console.base, "interlock_reader", "interlock_reader") as api,
     ):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), processor_seconds()
         runs = reconcile._find_releases(ledger, api, frozenset((RELEASE,)), datetime.now(UTC))
         _, passing = reconcile._compare_releases(reconcile._Look(ledger, api, catalogue, runs), runs, services)
         assert passing is None, passing
-        return time.perf_counter() - began
+        return time.perf_counter() - began, processor_seconds() - used
 
 
 def main() -> int:
@@ -165,7 +184,11 @@ def main() -> int:
         written = fill_ledger(console.postgres, [release_chain(RELEASE, one) for one in names], options.entries)
         took = [look(console) for _ in range(options.rounds)]
     about = f"{options.releases} releases under way, {written:,} entries, {options.rounds} rounds. {machine()}"
-    publish(f"{about}\n\n{medians({'A look (s)': took})}", options.write, "reconcile")
+    table = {
+        "A look (s)": [all_of_it for all_of_it, _ in took],
+        "A look (s of a processor)": [used for _, used in took],
+    }
+    publish(f"{about}\n\n{medians(table)}", options.write, "reconcile")
     return 0
 
 

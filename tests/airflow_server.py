@@ -201,14 +201,17 @@ class AirflowServer(ThreadingHTTPServer):
     def _beside(self, path: str, query: dict[str, list[str]]) -> Any:
         """Return what is answered beside the run's own rows."""
         if path == "/interlock/watched":
-            return self._watched({name: values[0] for name, values in query.items()})
+            asked = zip(query["run"], query["after"], strict=True)
+            return {"runs": [self._watched(*run.partition("/")[::2], after) for run, after in asked]}
+        if path == "/interlock/answered":
+            return {"answers": [self._given_to(one) for one in query["question"]]}
         if path == "/api/v2/eventLogs":
             return self._page(self._audited(query), query, "event_logs")
         return self.more.get(path)
 
-    def _watched(self, query: dict[str, str]) -> dict[str, Any]:
+    def _watched(self, dag_id: str, run_id: str, after: str) -> dict[str, Any]:
         """Return what Interlock's plugin says of a run."""
-        asked = (query["dag_id"], query["run_id"])
+        asked = (dag_id, run_id)
         run = self.run if asked == RUN and self.knows_run else self.runs.get(asked)
         path = "/api/v2/dags/{}/dagRuns/{}/taskInstances".format(*asked)
         tasks = [
@@ -228,8 +231,14 @@ class AirflowServer(ThreadingHTTPServer):
         return {
             "run": run and {**{key: run[key] for key in ("state",) if key in run}, "bundles": bundles},
             "tasks": tasks if run else [],
-            "audit": self._audited({"dag_id": [asked[0]], "after": [query["after"]]}),
+            "answers": [one for one in self.questions if one["response_received"]] if asked == RUN and run else [],
+            "audit": self._audited({"dag_id": [dag_id], "after": [after]}),
         }
+
+    def _given_to(self, question: str) -> list[dict[str, Any]]:
+        run, _, task_id = question.rpartition("/")
+        asked = self._wanted({"task_id": [task_id], "response_received": ["true"]})
+        return asked if run == "/".join(RUN) and self.knows_run else []
 
     def _audited(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
         wanted = {name: query[name][0] for name in ("dag_id", "run_id", "event") if name in query}

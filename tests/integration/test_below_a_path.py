@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from interlock.adapters.airflow.execution_api import refuse_unguarded, served_by
 from interlock.adapters.airflow.rest_api import AirflowApi, url_of
-from interlock.adapters.airflow.watched_run import watched_run
+from interlock.adapters.airflow.watched_runs import watched_runs
 from interlock.stages.runtime.notices import page_link
 from tests.browser import chromium, log_in, opened_page
 from tests.clock import NOW
@@ -56,7 +56,7 @@ def test_tasks_find_its_api_below_the_path_that_airflow_is_configured_with(
     assert url_of(login) == console.base
     with AirflowApi.of(login) as api:
         assert api.run_state(RELEASE, RUN_ID) == "running"
-        assert watched_run(api, RELEASE, RUN_ID, NOW).state == "running"
+        assert watched_runs(api, {(RELEASE, RUN_ID): NOW})[RELEASE, RUN_ID].state == "running"
         assert api.answers(RELEASE, RUN_ID)
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
     assert url_of(SimpleNamespace(**vars(login), extra_dejson={"path": "airflow/"})) == console.base

@@ -28,7 +28,7 @@ from interlock.domain.errors import (
     ReleaseError,
     TransientError,
 )
-from interlock.domain.ledger.chain import IN_ANY_CASE
+from interlock.domain.ledger.chain import IN_ANY_CASE, Break
 from interlock.domain.ledger.integrity import first_break
 from interlock.domain.ledger.kinds import CLOCK_CORRECTED, WITNESSED
 from interlock.estate.settings import LOOPBACK, Settings
@@ -179,6 +179,7 @@ def test_entries_can_be_asked_for_by_kind_and_place(ledger: Ledger, chain: str) 
     assert places(kind="emergency_stop.*") == [1, 3]
     assert places(kind="emergency_stop.*", after=1) == [3]
     assert places(after=2) == [3, 4]
+    assert places(kind="emergency_stop.*", since=ledger.entries(chain)[1].at) == [3]
     assert places(after=4) == places(after=9) == []
 
 
@@ -591,6 +592,10 @@ def test_change_by_the_owner_is_noticed(
     tamper(server, statement.format(f"chain = '{signed}'"))
     broken = ledger.check(signed)
     assert (broken and broken.sequence, broken and broken.what) == (place, what)
+    other = f"{signed}/other"
+    entry = record(ledger, other, "alone")
+    of_signed = broken or ledger.entries(signed)
+    assert ledger.whole([signed, other, "release/none"]) == {signed: of_signed, other: (entry,), "release/none": ()}
     if broken:
         with pytest.raises(LedgerBroken, match=f"Entry {place} of the chain"):
             ledger.entries(signed)
@@ -618,6 +623,26 @@ def test_end_that_was_cut_off_is_noticed_by_the_head(
     for ask in asked:
         with pytest.raises(LedgerBroken, match=r"Entry 3 of the chain .* is missing"):
             ask()
+    cut = ledger.whole([signed])[signed]
+    assert isinstance(cut, Break)
+    assert (cut.sequence, cut.what) == (3, "missing")
+
+
+def test_when_chains_ended_is_not_known_of_those_whose_end_is_gone_or_changed(
+    server: Settings, ledger: Ledger, chain: str, signed: str, signer: Signer
+) -> None:
+    kept, changed, gone = (record(ledger, f"{chain}/{name}", "step") for name in ("kept", "changed", "gone"))
+    ledger.sign_head(gone.chain, signer)
+    run_as(
+        server, postgres.LEDGER_OWNER, "ALTER TABLE ledger.heads DROP CONSTRAINT IF EXISTS heads_chain_sequence_fkey"
+    )
+    tamper(
+        server,
+        f"UPDATE ledger.entries SET at = at - interval '40 days' WHERE chain = '{changed.chain}'",
+        f"DELETE FROM ledger.entries WHERE chain = '{gone.chain}'",
+    )
+    last = ledger.entries(signed)[-1]
+    assert ledger.ends(chain) == {signed: last.at, kept.chain: kept.at, changed.chain: None, gone.chain: None}
 
 
 def test_finding_can_be_recorded_in_a_chain_that_was_tampered_with(

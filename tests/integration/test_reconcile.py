@@ -17,6 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 from lazy_object_proxy import Proxy
 
+from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.adapters.airflow.watched_runs import WatchedRun, watched_runs
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
 from interlock.adapters.catalogue.catalogue import load_rules
@@ -30,7 +32,7 @@ from interlock.domain.hosts.commands import HostState
 from interlock.domain.hosts.released_files import Expected, Seen
 from interlock.domain.ledger import findings as ledger_findings
 from interlock.domain.ledger import host_record, interventions
-from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.kinds import (
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
@@ -339,7 +341,7 @@ def test_what_cannot_be_looked_at_now_is_looked_at_again_and_hides_no_other(
     }
     airflow.runs[RUN[0], "odd"] = {"no": "state"}  # something answers in Airflow's place
     task(airflow, "policy.resolve_policy", "success")
-    with pytest.raises(TransientError, match="The record of release_bike_shop, run odd, cannot be read"):
+    with pytest.raises(TransientError, match="The record of release_bike_shop/odd cannot be read"):
         run(reconcile_releases.check_releases)
     assert findings(ledger, INSTALLATION) == ["chain_gone"]
 
@@ -358,6 +360,39 @@ def test_what_was_done_by_hand_is_found_once_the_guard_had_time_to_record_what_i
     assert run(reconcile_releases.check_releases) == 1
     (found,) = ledger.entries(CHAIN, kind="finding")
     assert found.payload["what"].startswith("Airflow's audit log: olga marked rollout.await_board at ")
+
+
+def test_what_is_refused_during_a_look_accuses_nobody(
+    airflow: AirflowServer, ledger: Ledger, witness: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = (RUN[0], "later")
+    airflow.runs[later] = {"state": "running"}
+    airflow.more["/api/v2/dags/~/dagRuns"] = {
+        "dag_runs": [{"dag_id": dag_id, "dag_run_id": run_id} for dag_id, run_id in (RUN, later)],
+        "total_entries": 2,
+    }
+    for chain in (CHAIN, release_chain(*later)):
+        record(ledger, "note", {}, chain)
+    monkeypatch.setattr(reconcile_releases, "AT_ONCE", 1)
+    monkeypatch.setattr(interventions, "WINDOW", timedelta())
+    monkeypatch.setattr(interventions, "MAX_CLOCK_SKEW", timedelta())
+
+    def refused(of: tuple[str, str]) -> None:
+        audited(airflow, "patch_task_instance", owner="mallory", run_id=of[1])
+        named = {"user": "mallory", "entity": "TASK_INSTANCE", "dag_id": of[0], "run_id": of[1], "task_id": None}
+        record(witness, "attempt.refused", {**named, "at": airflow.audit[-1]["when"]}, INSTALLATION)
+
+    def read(api: AirflowApi, wanted: dict[tuple[str, str], datetime]) -> dict[tuple[str, str], WatchedRun]:
+        for one in wanted:
+            refused(one)  # each while the look is at it
+        return watched_runs(api, wanted)
+
+    monkeypatch.setattr(reconcile_releases, "watched_runs", read)
+    assert run(reconcile_releases.check_releases) == 0
+    monkeypatch.setattr(reconcile_releases, "watched_runs", watched_runs)
+    assert run(reconcile_releases.check_releases) == 0
+    audited(airflow, "patch_task_instance")
+    assert run(reconcile_releases.check_releases) == 1
 
 
 # --- the ledger

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from interlock.adapters.airflow.rest_api import AirflowApi
-from interlock.adapters.airflow.watched_run import watched_run
+from interlock.adapters.airflow.watched_runs import given_answers, watched_runs
 from interlock.domain.ledger import interventions
 from interlock.domain.ledger.interventions import AuditRow
+from interlock.stages.runtime.triggers import digest_of_answers
 from tests.integration.console_airflow import BACKED_OUT_ID, PATH_RELEASE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 
@@ -57,8 +58,11 @@ def test_the_plugin_says_at_once_what_airflows_routes_say_one_by_one(
     console: Console, api: AirflowApi, began: datetime
 ) -> None:
     console.ask("opal", "PATCH", TASK, {"new_state": "skipped"})
-    for run_id in (BACKED_OUT_ID, RUN_ID):
-        record = watched_run(api, RELEASE, run_id, began - timedelta(days=1))
+    since = began - timedelta(days=1)
+    gone = (RELEASE, "manual__gone")
+    records = watched_runs(api, {(RELEASE, BACKED_OUT_ID): since, gone: began, (RELEASE, RUN_ID): since})
+    assert records.pop(gone).state is None
+    for (_, run_id), record in records.items():
         run = api.run(RELEASE, run_id)
         bundles = [one["bundle_name"] for one in run["dag_versions"] if one.get("bundle_name")]
         assert (record.state, list(record.bundles)) == (run["state"], bundles)
@@ -69,17 +73,33 @@ def test_the_plugin_says_at_once_what_airflows_routes_say_one_by_one(
         for one in record.tasks:
             assert one.result == api.result(RELEASE, run_id, one.task_id, one.map_index), one.task_id
             assert one.tries == api.tries(RELEASE, run_id, one.task_id, one.map_index), one.task_id
-        assert record.audit == api.audit_log(began - timedelta(days=1), dag_id=RELEASE)
-    assert watched_run(api, RELEASE, "manual__gone", began).state is None
+        assert record.audit == api.audit_log(since, dag_id=RELEASE)
+        assert record.answers == api.answers(RELEASE, run_id, answered=True)
+    assert any(record.answers for record in records.values())
+
+
+def test_answers_are_read_for_many_that_wait_without_their_words(console: Console, api: AirflowApi) -> None:
+    questions = [(RELEASE, run_id, "rollout.cast_ballot") for run_id in (BACKED_OUT_ID, "manual__gone", RUN_ID)]
+    found = given_answers(api, questions)
+    assert [*found] == questions
+    for dag_id, run_id, task_id in questions:
+        there = () if run_id == "manual__gone" else api.answers(dag_id, run_id, task_id, answered=True)
+        assert digest_of_answers(found[dag_id, run_id, task_id]) == digest_of_answers(there)
+    assert any(found.values())
+    assert not any(one.body or one.subject for answers in found.values() for one in answers)
+    path = f"/interlock/answered?question={RELEASE}/{quote(RUN_ID)}/rollout.cast_ballot"
+    assert console.ask("audrey", "GET", path).status_code == 200
+    assert httpx.get(f"{console.base}{path}", timeout=30).status_code == 401
 
 
 def test_the_record_is_for_those_who_may_read_all_of_it(console: Console) -> None:
-    path = f"/interlock/watched?dag_id={RELEASE}&run_id={quote(RUN_ID)}&after=2026-01-01T00:00:00Z"
+    since = "2026-01-01T00:00:00Z"
+    path = f"/interlock/watched?run={RELEASE}/{quote(RUN_ID)}&after={since}"
     allowed = {user: console.ask(user, "GET", path).status_code for user in ("audrey", "rita", "opal", "ben")}
     assert allowed == {"audrey": 200, "rita": 403, "opal": 403, "ben": 403}
     assert httpx.get(f"{console.base}{path}", timeout=30).status_code == 401
-    too_early = path.replace("2026-01-01T00:00:00Z", "yesterday")
-    assert console.ask("audrey", "GET", too_early).status_code == 422
+    for wrong in (path.replace(since, "yesterday"), f"{path}&after={since}", path + path[19:].replace("?", "&") * 50):
+        assert console.ask("audrey", "GET", wrong).status_code == 422
 
 
 def test_what_was_refused_is_told_from_what_was_done(console: Console, api: AirflowApi, began: datetime) -> None:

@@ -56,7 +56,7 @@ def fired(waiting: AnswersTrigger, within: float = 30) -> dict[str, Any]:
 
 
 def looked(airflow: AirflowServer) -> int:
-    return sum(path.endswith("/hitlDetails") for _, path in airflow.asked)
+    return sum(path == "/interlock/answered" for _, path in airflow.asked)
 
 
 def after_looks(airflow: AirflowServer, number: int, then: Any) -> threading.Thread:
@@ -159,6 +159,42 @@ def test_a_trigger_survives_being_stored(airflow: AirflowServer) -> None:
         assert fired(restored) == {"why": "1 answers"}
 
 
+def of_run(name: str) -> AnswersTrigger:
+    return AnswersTrigger(**{**trigger().serialize()[1], "run_id": name})
+
+
+def test_many_that_wait_are_read_together(airflow: AirflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "POLL", 3600)  # one reading
+
+    async def first_reading() -> None:
+        tasks = [asyncio.create_task(anext(aiter(of_run(str(number)).run()))) for number in range(120)]
+        while looked(airflow) < 3:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(first_reading(), 60))
+    assert (looked(airflow), airflow.logins) == (3, 1)
+
+
+def test_a_question_that_cannot_be_asked_for_holds_up_no_other(airflow: AirflowServer) -> None:
+    question = airflow.ask(BALLOT, "ben")
+
+    async def both() -> tuple[str, str]:
+        ours, refused = (asyncio.create_task(anext(aiter(one.run()))) for one in (trigger(), of_run("..")))
+        why = (await refused).payload["why"]
+        assert not ours.done()
+        airflow.answer(question, "ben", "Approve")
+        return why, (await ours).payload["why"]
+
+    why, answers = asyncio.run(asyncio.wait_for(both(), 60))
+    assert "'..'" in why
+    assert answers == "1 answers"
+
+
 # --- the start of a deployment ----------------------------------------------------------------------------------------
 
 
@@ -169,11 +205,11 @@ class Book(MemoryLedger):
         super().__init__()
         self.looks, self._then, self._broken = 0, then, broken
 
-    def entries(self, chain: str, **more: Any) -> Any:
+    def among(self, chains: Any, kinds: Any) -> Any:
         self.looks += 1
         if self.looks <= self._broken:
             raise LedgerError("The database does not answer.")
-        found = super().entries(chain, **more)
+        found = super().among(chains, kinds)
         self._then(self)
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from operator import not_
@@ -185,9 +185,8 @@ class AirflowApi:
         wanted = {name: value for name, value in wanted.items() if value is not None}
         with _explained(f"read the answers given in {dag_id}, run {run_id}"):
             path = f"{run_path(dag_id, run_id)}/hitlDetails"
-            found = [_answer(detail) for detail in self.pages(path, "hitl_details", **wanted)]
-        asked = (answer for answer in found if task_id in (None, answer.task_id))
-        return tuple(sorted(asked, key=lambda answer: (answer.task_id, answer.map_index)))
+            found = read_answers(self.pages(path, "hitl_details", **wanted))
+        return tuple(answer for answer in found if task_id in (None, answer.task_id))
 
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
         """Return the state of each task instance of a run."""
@@ -240,7 +239,7 @@ class AirflowApi:
             rows = self.pages("eventLogs", "event_logs", after=after.isoformat(), order_by="event_log_id", **wanted)
             return tuple(audit_row(row) for row in rows)
 
-    def page(self, path: str, **wanted: str) -> Any:
+    def page(self, path: str, **wanted: str | Sequence[str]) -> Any:
         """Return what a page of Interlock's plugin says."""
         with _explained(f"read the page {path}"):
             return self._read(f"{self.url}/interlock/{path}", **wanted).json()
@@ -377,6 +376,11 @@ def _part(name: str) -> str:
             next_step="delete it in Airflow, and trigger a new run with another name or without one",
         )
     return quote(name, safe="")
+
+
+def read_answers(details: Iterable[dict[str, Any]]) -> tuple[Answer, ...]:
+    """Return human-in-the-loop requests as Airflow's API describes them, in the order of task and map index."""
+    return tuple(sorted(map(_answer, details), key=lambda answer: (answer.task_id, answer.map_index)))
 
 
 def _answer(detail: dict[str, Any]) -> Answer:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ARRAY, JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
 
+from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, read_entry
-from interlock.domain.ledger.integrity import first_break
+from interlock.domain.ledger.integrity import intact
 
 from .migrations import SCHEMA
 
@@ -35,6 +36,7 @@ HEADS = Table(
 # As text: JSON that was manipulated to break the parser would fail in the driver.
 ENTRY_ROWS = select(*(c for c in ENTRIES.c if c.name != "payload"), cast(ENTRIES.c.payload, Text).label("payload"))
 _HEAD_ROWS = select(*(c for c in HEADS.c if c.name != "envelope"), cast(HEADS.c.envelope, Text).label("envelope"))
+_ORDER_OF_HEADS = (HEADS.c.sequence, HEADS.c.key_id)
 
 
 class Tail(NamedTuple):
@@ -66,28 +68,54 @@ def stretch(connection: Connection, chain: str, after: int) -> tuple[Entry, ...]
     known = read_entry(rows[0]) if after and rows and rows[0]["sequence"] == after else None
     if known is None and after:
         rows = [parsed(row) for row in connection.execute(rows_of_chain(chain))]
-    found = first_break(chain, rows[1:] if known else rows, heads=heads_of(connection, chain), after=known)
-    if found:
+    found = intact(chain, rows[1:] if known else rows, heads=heads_of(connection, chain), after=known)
+    if isinstance(found, Break):
         raise broken_by(found)
-    return tuple(read_entry(row) for row in rows if row["sequence"] > after)
+    return tuple(entry for entry in found if entry.sequence > after)
 
 
-def entries_of_kind(connection: Connection, chain: str, kind: str, after: int) -> tuple[Entry, ...]:
+def whole_chains(connection: Connection, chains: Collection[str]) -> dict[str, tuple[Entry, ...] | Break]:
+    """Return the entries of each chain, checked from the start, or the first place where it is not intact."""
+    rows: dict[str, list[dict[str, Any]]] = {chain: [] for chain in chains}
+    for row in connection.execute(
+        ENTRY_ROWS.where(_among(ENTRIES, chains)).order_by(ENTRIES.c.chain, ENTRIES.c.sequence)
+    ):
+        rows[row.chain].append(parsed(row))
+    heads: dict[str, list[Any]] = {chain: [] for chain in chains}
+    for row in connection.execute(_HEAD_ROWS.where(_among(HEADS, chains)).order_by(HEADS.c.chain, *_ORDER_OF_HEADS)):
+        heads[row.chain].append(row)
+    return {chain: _whole(chain, rows[chain], heads[chain]) for chain in chains}
+
+
+def _whole(chain: str, rows: list[dict[str, Any]], heads: list[Any]) -> tuple[Entry, ...] | Break:
+    try:
+        return intact(chain, rows, heads=tuple(map(_head, heads)))
+    except LedgerBroken as error:
+        return error.broken
+
+
+def entries_of_kind(
+    connection: Connection, chain: str, kind: str, after: int, since: datetime | None = None
+) -> tuple[Entry, ...]:
     """Return the entries of a kind, or of all kinds that begin alike, each checked by itself."""
+    query = rows_of_chain(chain) if since is None else rows_of_chain(chain).where(ENTRIES.c.at >= since)
     wanted = ENTRIES.c.kind.startswith(kind[:-1], autoescape=True) if kind.endswith(".*") else ENTRIES.c.kind == kind
-    rows = connection.execute(rows_of_chain(chain).where(ENTRIES.c.sequence > after, wanted))
+    rows = connection.execute(query.where(ENTRIES.c.sequence > after, wanted))
     return tuple(read_entry(parsed(row)) for row in rows)
 
 
 def entries_among(connection: Connection, chains: Collection[str], kinds: Collection[str]) -> tuple[Entry, ...]:
     """Return the entries of some kinds in some chains, each checked by itself."""
-    # As arrays: of a thousand chains, a list of parameters takes longer to plan than to read.
-    wanted = (
-        ENTRIES.c.chain == func.any(cast(list(chains), ARRAY(Text))),
-        ENTRIES.c.kind == func.any(cast(list(kinds), ARRAY(Text))),
+    of_kinds = ENTRIES.c.kind == func.any(cast(list(kinds), ARRAY(Text)))
+    rows = connection.execute(
+        ENTRY_ROWS.where(_among(ENTRIES, chains), of_kinds).order_by(ENTRIES.c.chain, ENTRIES.c.sequence)
     )
-    rows = connection.execute(ENTRY_ROWS.where(*wanted).order_by(ENTRIES.c.chain, ENTRIES.c.sequence))
     return tuple(read_entry(parsed(row)) for row in rows)
+
+
+def _among(table: Table, chains: Collection[str]) -> Any:
+    # As an array: of a thousand chains, a list of parameters takes longer to plan than to read.
+    return table.c.chain == func.any(cast(list(chains), ARRAY(Text)))
 
 
 def has_gaps(connection: Connection, chain: str) -> bool:
@@ -111,6 +139,31 @@ def last_entry(connection: Connection, chain: str) -> Entry | None:
     return read_entry(parsed(row)) if row else None
 
 
+def ends_of_chains(connection: Connection, beginning: str) -> dict[str, datetime | None]:
+    """Return when the last entry of each chain with a prefix was recorded; none: it is not there or not good."""
+    begins = (table.c.chain.startswith(beginning, autoescape=True) for table in (ENTRIES, HEADS))
+    of_entries, of_heads = begins
+    newest = (
+        select(ENTRIES.c.chain, func.max(ENTRIES.c.sequence).label("sequence"))
+        .where(of_entries)
+        .group_by(ENTRIES.c.chain)
+        .subquery()
+    )
+    last = (ENTRIES.c.chain == newest.c.chain) & (ENTRIES.c.sequence == newest.c.sequence)
+    found: dict[str, datetime | None] = dict.fromkeys(
+        connection.scalars(select(HEADS.c.chain).distinct().where(of_heads))
+    )
+    found |= {row.chain: _instant_of(row) for row in connection.execute(ENTRY_ROWS.join_from(ENTRIES, newest, last))}
+    return found
+
+
+def _instant_of(row: Any) -> datetime | None:
+    try:
+        return read_entry(parsed(row)).at
+    except LedgerBroken:
+        return None
+
+
 def tail_of(connection: Connection, chain: str) -> Tail | None:
     """Return what the next entry is linked to."""
     columns = select(ENTRIES.c.sequence, ENTRIES.c.at, ENTRIES.c.hash).where(ENTRIES.c.chain == chain)
@@ -122,7 +175,7 @@ def heads_of(
     connection: Connection, chain: str, key_id: str | None = None, sequence: int | None = None
 ) -> tuple[SignedHead, ...]:
     """Return a chain's signed heads, in order; who signed them is not checked."""
-    query = _HEAD_ROWS.where(HEADS.c.chain == chain).order_by(HEADS.c.sequence, HEADS.c.key_id)
+    query = _HEAD_ROWS.where(HEADS.c.chain == chain).order_by(*_ORDER_OF_HEADS)
     if key_id is not None:
         query = query.where(HEADS.c.key_id == key_id)
     if sequence is not None:

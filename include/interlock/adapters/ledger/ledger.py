@@ -50,6 +50,7 @@ from ._rows import (
     HEADS,
     SETTINGS,
     Tail,
+    ends_of_chains,
     entries_among,
     entries_of_kind,
     entry_with_key,
@@ -60,6 +61,7 @@ from ._rows import (
     rows_of_chain,
     stretch,
     tail_of,
+    whole_chains,
 )
 from .migrations import find_weaknesses
 
@@ -225,18 +227,21 @@ class Ledger:
             )
         return ours
 
-    def entries(self, chain: str, *, kind: str | None = None, after: int = 0) -> tuple[Entry, ...]:
+    def entries(
+        self, chain: str, *, kind: str | None = None, after: int = 0, since: datetime | None = None
+    ) -> tuple[Entry, ...]:
         """Return the entries of a chain after a sequence; LedgerBroken if they or the signed heads do not hold.
 
         :param kind: only those of this kind, or, with ``.*`` at its end, of these. Then each entry is checked by itself
             and the chain for gaps only, which stays quick when the chain is long.
+        :param since: of a kind, only those that were recorded then or later.
         """
         with self._reading() as connection:
             if kind is None:
                 return stretch(connection, chain, after)
             if has_gaps(connection, chain):
                 stretch(connection, chain, 0)  # says where
-            return entries_of_kind(connection, chain, kind, after)
+            return entries_of_kind(connection, chain, kind, after, since)
 
     def look(self, *queries: tuple[str, str, int]) -> tuple[datetime, tuple[tuple[Entry, ...], ...]]:
         """Return the database's time, and entries of chains of a kind after a sequence, all in one snapshot.
@@ -265,6 +270,11 @@ class Ledger:
         with self._reading() as connection:
             return last_entry(connection, chain)
 
+    def whole(self, chains: Collection[str]) -> dict[str, tuple[Entry, ...] | Break]:
+        """Return the entries of each chain, in one snapshot, or the first place where the chain is not intact."""
+        with self._reading() as connection:
+            return whole_chains(connection, chains)
+
     def chains(self, beginning: str = "") -> tuple[str, ...]:
         """Return the names of all chains, or of those with a prefix."""
         tables = (ENTRIES.c.chain, HEADS.c.chain)
@@ -279,6 +289,11 @@ class Ledger:
         )
         with self._reading() as connection:
             return {chain: at for chain, at in connection.execute(first)}
+
+    def ends(self, beginning: str) -> dict[str, datetime | None]:
+        """Return when the last entry of each chain with a prefix was recorded; none: it is not there or not good."""
+        with self._reading() as connection:
+            return ends_of_chains(connection, beginning)
 
     def heads(self, chain: str) -> tuple[SignedHead, ...]:
         """Return the signed heads of a chain, in order; who signed them is not checked here."""

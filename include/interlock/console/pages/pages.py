@@ -55,14 +55,7 @@ FRAMED = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
 READS_RESULTS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
-READS_ALL = [
-    READS_RUNS,
-    *(Depends(requires_access_dag("GET", DagAccessEntity[name])) for name in ("TASK_LOGS", "HITL_DETAIL", "XCOM")),
-]
-"""For what holds the logs, the answers and the records of a run."""
-
-
-READS_AUDIT_LOG = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
+READS_ALL = [Depends(requires_access_dag("GET", entity)) for entity in watched.ALL_OF_A_RUN]
 
 
 def create_app(
@@ -79,7 +72,8 @@ def create_app(
     app.get("/tests", dependencies=[READS_RUNS])(tests_page)
     app.get("/matrix", dependencies=READS_ALL)(matrix.shown)
     app.get("/explain", dependencies=READS_ALL)(explain.shown)
-    app.get("/watched", dependencies=[*READS_ALL, READS_AUDIT_LOG])(watched.shown)
+    app.get("/answered")(watched.answered)
+    app.get("/watched")(watched.shown)  # both ask for the right to read each Dag that is named
     app.get("/progress", dependencies=READS_ALL)(progress.shown)
     app.get("/reports", dependencies=[READS_RUNS])(reports)
     app.get("/docs/{dag_id}/{run_id}/{stage}", dependencies=[READS_RUNS])(docs_index)

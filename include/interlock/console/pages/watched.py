@@ -1,4 +1,4 @@
-"""What Airflow's record has of one run, in one answer, for the Dag that compares it with the ledger.
+"""What Airflow's record has of some runs, in one answer: for the Dag that compares them with the ledger, and for waits.
 
 Airflow's API has a route for each result and each try of a task: for a release, thirty requests. The values here are
 those of its routes, read in the same way from the same database.
@@ -6,28 +6,87 @@ those of its routes, read in the same way from the same database.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException, status
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import HTTPException, Query, status
 
 MAX_ROWS = 20_000
 """Rows of the audit log about a Dag since a release began; with more of them, the release is not compared."""
+MAX_RUNS = 50
+ALL_OF_A_RUN = tuple(DagAccessEntity[name] for name in ("RUN", "TASK_LOGS", "HITL_DETAIL", "XCOM"))
+"""What holds the logs, the answers and the records of a run."""
+SHOWN = (*ALL_OF_A_RUN, DagAccessEntity.AUDIT_LOG)
+"""What a reader has to be allowed to read of each Dag."""
 
 
-def shown(dag_id: str, run_id: str, after: datetime) -> dict[str, Any]:
-    """Return the run, its tasks with all their tries and results, and the rows of the audit log about its Dag.
+def shown(
+    user: GetUserDep,
+    run: Annotated[list[str], Query(max_length=MAX_RUNS)],
+    after: Annotated[list[datetime], Query(max_length=MAX_RUNS)],
+) -> dict[str, Any]:
+    """Return runs, their tasks with all tries, results and answers, and the rows of the audit log about their Dags.
 
-    :param after: the audit log is read from then on.
+    :param run: Dag and run, ``release_bike_shop/1.4.0``.
+    :param after: for each run, from when on the audit log is read.
     """
     from airflow.utils.session import create_session
 
+    if len(run) != len(after):
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "Each run needs an instant, after.")
+    wanted = [(*one.partition("/")[::2], since) for one, since in zip(run, after, strict=True)]
+    refuse_reading({dag_id for dag_id, _, _ in wanted}, user)
     with create_session() as session:
-        return {
-            "run": _run(session, dag_id, run_id),
-            "tasks": _tasks(session, dag_id, run_id),
-            "audit": _audit(session, dag_id, after),
-        }
+        return {"runs": [_shown(session, *one) for one in wanted]}
+
+
+def answered(user: GetUserDep, question: Annotated[list[str], Query(max_length=MAX_RUNS)]) -> dict[str, Any]:
+    """Return the answers to questions of runs without their words, for what waits for them; one request for many.
+
+    :param question: Dag, run and task, ``release_bike_shop/1.4.0/rollout.cast_ballot``.
+    """
+    from airflow.utils.session import create_session
+
+    wanted = [_place(one) for one in question]
+    refuse_reading({dag_id for dag_id, _, _ in wanted}, user, (DagAccessEntity.HITL_DETAIL,))
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {one: [] for one in wanted}
+    with create_session() as session:
+        for detail in session.scalars(_given(wanted)):
+            task = detail.task_instance
+            answer = {**_answer(detail), "subject": "", "body": ""}
+            found[task.dag_id, task.run_id, task.task_id].append(answer)
+    return {"answers": [found[one] for one in wanted]}
+
+
+def _place(question: str) -> tuple[str, str, str]:
+    dag_id, _, rest = question.partition("/")
+    run_id, _, task_id = rest.rpartition("/")
+    return dag_id, run_id, task_id
+
+
+def refuse_reading(dags: Collection[str], user: Any, entities: Collection[DagAccessEntity] = SHOWN) -> None:
+    """Refuse a reader who may not read something of one of the Dags."""
+    from airflow.models.dag import DagModel
+
+    teams = DagModel.get_dag_id_to_team_name_mapping(list(dags))
+    for dag_id in dags:
+        details = DagDetails(id=dag_id, team_name=teams.get(dag_id))
+        asked = {"method": "GET", "details": details, "user": user}
+        if not all(get_auth_manager().is_authorized_dag(access_entity=entity, **asked) for entity in entities):
+            raise HTTPException(status.HTTP_403_FORBIDDEN, "Forbidden")
+
+
+def _shown(session: Any, dag_id: str, run_id: str, after: datetime) -> dict[str, Any]:
+    return {
+        "run": _run(session, dag_id, run_id),
+        "tasks": _tasks(session, dag_id, run_id),
+        "answers": _answers(session, dag_id, run_id),  # after the tasks: it is there before its task ends
+        "audit": _audit(session, dag_id, after),
+    }
 
 
 def _run(session: Any, dag_id: str, run_id: str) -> dict[str, Any] | None:
@@ -78,6 +137,40 @@ def _tasks(session: Any, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         }
         for task_id, map_index, _, state in sorted(now, key=lambda row: (row[0], row[1]))
     ]
+
+
+def _answers(session: Any, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    """Return the questions that are answered, as Airflow's API describes them."""
+    return [_answer(one) for one in session.scalars(_given([(dag_id, run_id)]))]
+
+
+def _given(wanted: Sequence[tuple[str, ...]]) -> Any:
+    """Return the query for the answers in runs, or to the questions of some of their tasks.
+
+    :param wanted: Dag and run, and the task of each if it matters.
+    """
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select, tuple_
+    from sqlalchemy.orm import contains_eager
+
+    columns = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id)[: len(wanted[0])]
+    return (
+        select(HITLDetail)
+        .join(HITLDetail.task_instance)
+        .options(contains_eager(HITLDetail.task_instance))
+        .where(tuple_(*columns).in_(wanted), HITLDetail.responded_at.is_not(None))
+    )
+
+
+def _answer(detail: Any) -> dict[str, Any]:
+    task = detail.task_instance
+    as_it_is = ("subject", "body", "options", "assigned_users", "created_at")
+    answer = ("response_received", "responded_by_user", "responded_at", "chosen_options", "params_input")
+    return {
+        "task_instance": {"task_id": task.task_id, "map_index": task.map_index, "state": task.state},
+        **{name: getattr(detail, name) for name in (*as_it_is, *answer)},
+    }
 
 
 def _audit(session: Any, dag_id: str, after: datetime) -> list[dict[str, Any]]:

@@ -23,25 +23,31 @@ from .kinds import CLOCK_CORRECTED, RELEASE_CLOSED
 from .runs import CHAINS
 
 
-def first_break(
+def intact(
     chain: str,
     entries: Iterable[Entry | Mapping[str, Any]],
     *,
     heads: Iterable[SignedHead] = (),
     after: Entry | None = None,
-) -> Break | None:
-    """Return the first place where a chain is not intact, or None.
+) -> tuple[Entry, ...] | Break:
+    """Return the entries of a chain, or the first place where it is not intact.
 
     :param entries: in the order in which they were kept; what cannot be read as an entry is a break.
     :param heads: of this chain; who signed them is for the caller to check.
-    :param after: an entry that is known to be good: the chain is checked from there.
+    :param after: an entry that is known to be good: the chain is checked from there, and it is not returned.
     """
     rows = list(entries)
     found, good = _walk(chain, rows, after)
     broken_head = _head_break(chain, good, heads, after)
     if found is None or (broken_head is not None and broken_head.sequence < found.sequence):
-        return broken_head
-    return found
+        found = broken_head
+    return found or tuple(entry for entry in good.values() if entry is not after)
+
+
+def first_break(chain: str, entries: Iterable[Entry | Mapping[str, Any]], **known: Any) -> Break | None:
+    """Return the first place where a chain is not intact, or None; for ``known``, see :func:`intact`."""
+    found = intact(chain, entries, **known)
+    return found if isinstance(found, Break) else None
 
 
 def unsigned_since(chain: str, entries: Sequence[Entry], heads: Iterable[SignedHead]) -> Break | None:

@@ -9,20 +9,20 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from interlock.adapters.airflow.rest_api import AirflowApi
-from interlock.adapters.airflow.watched_run import WatchedRun, watched_run
+from interlock.adapters.airflow.watched_runs import WatchedRun, watched_runs
 from interlock.adapters.catalogue.catalogue import dags_of_catalogue, load_catalogue
 from interlock.domain.board.questions import asks_people
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.change.amended import what_voids
 from interlock.domain.dag_names import EMERGENCY_STOP, RELEASES, ROLLBACKS, TRAINS, dags_of_service
-from interlock.domain.errors import CatalogueError, LedgerBroken, TransientError
+from interlock.domain.errors import CatalogueError, TransientError
 from interlock.domain.ledger import airflow_record, interventions
 from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.airflow_record import RunSeen
-from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.chain import INSTALLATION, Break, Entry, release_chain
 from interlock.domain.ledger.findings import Finding
 from interlock.domain.ledger.kinds import ATTEMPT_REFUSED, BREAK_GLASS_USED, RELEASE_CLOSED
 from interlock.domain.ledger.runs import CHAINS
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
+Run = tuple[str, str]
+"""Dag and run."""
+AT_ONCE = 20
+"""So many releases are read together."""
 
 
 @stage_task(task_display_name="Compare releases with Airflow's record")
@@ -74,7 +78,7 @@ def _find_own_dags(ledger: Ledger) -> frozenset[str]:
 
 
 def _compare_releases(
-    look: _Look, runs: Iterable[tuple[str, str]], services: Mapping[str, str]
+    look: _Look, runs: Sequence[Run], services: Mapping[str, str]
 ) -> tuple[list[Finding], TransientError | None]:
     """Return the findings about releases, and a transient error if one could not be checked for now.
 
@@ -84,44 +88,87 @@ def _compare_releases(
     """
     found: list[Finding] = []
     passing: TransientError | None = None
-    for dag_id, run_id in runs:
-        try:
-            found += _compare_release(look, dag_id, run_id, services.get(dag_id))
-        except TransientError as error:
-            log.warning("%s, run %s, could not be checked now: %s", dag_id, run_id, error)
-            passing = error
-        except Exception as error:  # the other releases are checked nevertheless
-            log.exception("%s, run %s, could not be checked", dag_id, run_id)
-            found.append(airflow_record.describe_failed_check(dag_id, run_id, error))
+    for begin in range(0, len(runs), AT_ONCE):
+        together = runs[begin : begin + AT_ONCE]
+        read = look.read_if_possible(together)
+        for run in together:
+            try:
+                found += _compare_release(look, run, read.get(run) or look.read([run])[run], services.get(run[0]))
+            except TransientError as error:
+                log.warning("%s, run %s, could not be checked now: %s", *run, error)
+                passing = error
+            except Exception as error:  # the other releases are checked nevertheless
+                log.exception("%s, run %s, could not be checked", *run)
+                found.append(airflow_record.describe_failed_check(*run, error))
     return found, passing
 
 
-class _Look:
-    """What all releases of a look have in common, read once."""
+class _Read(NamedTuple):
+    """What Airflow's record has of a release, and its chain, which was read later.
 
-    def __init__(
-        self, ledger: Ledger, api: AirflowApi, catalogue: Catalogue | None, runs: Iterable[tuple[str, str]]
-    ) -> None:
+    :param at: an instant before all of it was read.
+    """
+
+    at: datetime
+    record: WatchedRun
+    chain: tuple[Entry, ...] | Break
+
+
+class _Look:
+    """What is read for a look: what all releases have in common once, and their records some at a time."""
+
+    def __init__(self, ledger: Ledger, api: AirflowApi, catalogue: Catalogue | None, runs: Iterable[Run]) -> None:
         self.ledger, self.api, self.catalogue = ledger, api, catalogue
         every = ledger.began(CHAINS)
         self._began = {chain: at for run in runs if (at := every.get(chain := release_chain(*run)))}
+        self._first = min(self._began.values(), default=datetime.now(UTC))  # or none began
+        self.refused = _Refused(ledger, self._first - interventions.MAX_CLOCK_SKEW)
 
-    def began(self, chain: str) -> datetime:
-        """Return when a chain began; without one, an instant after which nothing matters."""
-        return self._began.get(chain) or datetime.now(UTC)
+    def read(self, runs: Sequence[Run]) -> dict[Run, _Read]:
+        """Read some releases: first Airflow's record of them, then their chains."""
+        at, chains = datetime.now(UTC), {run: release_chain(*run) for run in runs}
+        records = watched_runs(self.api, {run: self._watched_from(chains[run], at) for run in runs})
+        of_chains = self.ledger.whole(chains.values())
+        return {run: _Read(at, records[run], of_chains[chains[run]]) for run in runs}
 
-    @cached_property
-    def accounted(self) -> list[interventions.Refusal]:
-        """What was refused or done by break-glass access, which is a finding already."""
-        kinds = (ATTEMPT_REFUSED, BREAK_GLASS_USED)
-        entries = (entry for kind in kinds for entry in self.ledger.entries(INSTALLATION, kind=kind))
-        return [interventions.refusal(entry.payload) for entry in entries]
+    def read_if_possible(self, runs: Sequence[Run]) -> dict[Run, _Read]:
+        """Read some releases; none of them, if one cannot be read: then each has to be read alone."""
+        try:
+            return self.read(runs)
+        except Exception as error:
+            log.warning("%d releases could not be read together: %s", len(runs), error)
+            return {}
+
+    def _watched_from(self, chain: str, now: datetime) -> datetime:
+        """Return from when on the audit log matters; without a chain, nothing in it does."""
+        return self._began.get(chain, now) - interventions.MAX_CLOCK_SKEW
 
     @cached_property
     def edits(self) -> tuple[interventions.AuditRow, ...]:
         """Edits of connections since the first of the releases began."""
-        first = min(self._began.values(), default=datetime.now(UTC))  # or none began
-        return self.api.audit_log(first, event_pattern="connection")
+        return self.api.audit_log(self._first, event_pattern="connection")
+
+
+class _Refused:
+    """What was refused or done by break-glass access, which is on record already.
+
+    Read again for later rows of the audit log, because the guard records a refusal after Airflow has its row.
+
+    :param since: what is older accounts for no row that is looked at.
+    """
+
+    def __init__(self, ledger: Ledger, since: datetime) -> None:
+        self._ledger, self._since = ledger, since
+        self._read = dict.fromkeys((ATTEMPT_REFUSED, BREAK_GLASS_USED), 0)
+        self._found: list[interventions.Refusal] = []
+
+    def until_now(self) -> Sequence[interventions.Refusal]:
+        """Return all of it that is on record now."""
+        for kind, after in self._read.items():
+            new = self._ledger.entries(INSTALLATION, kind=kind, after=after, since=self._since)
+            self._found += [interventions.refusal(entry.payload) for entry in new]
+            self._read[kind] = new[-1].sequence if new else after
+        return self._found
 
 
 def _load_catalogue() -> Catalogue | None:
@@ -133,38 +180,33 @@ def _load_catalogue() -> Catalogue | None:
         return None
 
 
-def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[tuple[str, str]]:
+def _find_releases(ledger: Ledger, api: AirflowApi, ours: Collection[str], now: datetime) -> list[Run]:
     """Return Dag and run of the releases to check, from the ledger and Airflow. Dags of other teams are left out."""
     runs = [run for beginning in (RELEASES, ROLLBACKS, TRAINS) for run in api.runs(beginning, now - WATCH_AFTER_END)]
     known = [run for chain in watched_chains(ledger, now) if (run := ledger_runs.run_of(chain))]
     return list(dict.fromkeys((*known, *(run for run in runs if run[0] in ours))))
 
 
-def _compare_release(look: _Look, dag_id: str, run_id: str, service: str | None) -> Iterator[Finding]:
+def _compare_release(look: _Look, run: Run, read: _Read, service: str | None) -> Iterator[Finding]:
     """Yield what contradicts the chain of a release. check_ledger reports broken chains."""
-    chain = release_chain(dag_id, run_id)
-    now = datetime.now(UTC)
-    record = watched_run(look.api, dag_id, run_id, look.began(chain) - interventions.MAX_CLOCK_SKEW)
-    seen = _seen(look.api, record, dag_id, run_id, now)
-    try:
-        entries = look.ledger.entries(chain)
-    except LedgerBroken:
+    if isinstance(read.chain, Break):
         return
+    seen, entries = _seen(read, run), read.chain
     found = [*airflow_record.check_run(seen, entries, asks_people), *airflow_record.check_decisions(entries)]
     found += airflow_record.check_bundles(seen, resources.home())
     if entries:
-        found += _find_interventions(look, record, dag_id, run_id, service, entries)
+        found += _find_interventions(look, read, run, service, entries)
     if service is not None and look.catalogue is not None:
         of_service = look.catalogue.of(service)
         found += airflow_record.check_catalogue(entries, partial(what_voids, catalogue=of_service))
-    yield from (one.model_copy(update={"chain": chain if entries else INSTALLATION}) for one in found)
+    chain = release_chain(*run) if entries else INSTALLATION
+    yield from (one.model_copy(update={"chain": chain}) for one in found)
 
 
-def _seen(api: AirflowApi, record: WatchedRun, dag_id: str, run_id: str, now: datetime) -> RunSeen:
+def _seen(read: _Read, run: Run) -> RunSeen:
+    (dag_id, run_id), record = run, read.record
     if record.state is None:
-        return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=now)
-    asked = any(asks_people(task.task_id) for task in record.tasks)
-    answers = api.answers(dag_id, run_id, answered=True) if asked else ()
+        return RunSeen(dag_id=dag_id, run_id=run_id, state=None, at=read.at)
     return RunSeen(
         dag_id=dag_id,
         run_id=run_id,
@@ -179,25 +221,27 @@ def _seen(api: AirflowApi, record: WatchedRun, dag_id: str, run_id: str, now: da
             )
             for one in record.tasks
         ),
-        answered=frozenset((one.task_id, one.map_index) for one in answers),
-        votes=tuple(one.vote() for one in answers),
+        answered=frozenset((one.task_id, one.map_index) for one in record.answers),
+        votes=tuple(one.vote() for one in record.answers),
         handed_on=tuple(
             airflow_record.HandedOn(task_id=one.task_id, map_index=one.map_index, value=one.result)
             for one in record.tasks
             if not asks_people(one.task_id) and one.state in ("success", "failed") and one.result is not None
         ),
-        at=now,
+        at=read.at,
     )
 
 
 def _find_interventions(
-    look: _Look, record: WatchedRun, dag_id: str, run_id: str, service: str | None, entries: Sequence[Entry]
+    look: _Look, read: _Read, run: Run, service: str | None, entries: Sequence[Entry]
 ) -> Iterator[Finding]:
     """Yield the manual changes since the release began, from Airflow's audit log."""
-    now, began = datetime.now(UTC), entries[0].at
-    rows = interventions.settled(record.audit, now)
-    done = interventions.done_by_hand(rows, look.accounted, dag_id=dag_id, run_id=run_id)
-    closed = next((entry.at for entry in entries if entry.kind == RELEASE_CLOSED), now)
+    began, (dag_id, run_id) = entries[0].at, run
+    rows = interventions.settled(read.record.audit, read.at)  # what was refused of them is on record by now
+    done = interventions.done_by_hand(rows, (), dag_id=dag_id, run_id=run_id)
+    if done:  # what was refused is read only then: there may be much of it
+        done = interventions.done_by_hand(done, look.refused.until_now(), dag_id=dag_id, run_id=run_id)
+    closed = next((entry.at for entry in entries if entry.kind == RELEASE_CLOSED), read.at)
     described = look.catalogue.services.get(service) if service and look.catalogue else None
     connections = resources.connections_of(described) if described else ()
     edits = [row for row in look.edits if began < row.at < closed]

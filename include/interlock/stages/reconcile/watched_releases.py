@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger import runs
 from interlock.stages.runtime.history import ends_of_releases
 
@@ -20,19 +19,13 @@ WATCH_WITHOUT_END = timedelta(days=31)
 
 def watched_chains(ledger: Ledger, now: datetime) -> list[str]:
     """Return the chains of the releases that are under way or ended recently."""
-    ended = ends_of_releases(ledger)
-    return [
-        chain
-        for chain in ledger.chains()
-        if (run := runs.run_of(chain)) and _is_watched(ledger, chain, run, ended, now)
-    ]
+    ended, last = ends_of_releases(ledger), ledger.ends(runs.CHAINS)
+    return sorted(
+        chain for chain, at in last.items() if (run := runs.run_of(chain)) and _is_watched(run, at, ended, now)
+    )
 
 
-def _is_watched(ledger: Ledger, chain: str, run: tuple[str, str], ended: Mapping[str, datetime], now: datetime) -> bool:
+def _is_watched(run: tuple[str, str], last: datetime | None, ended: Mapping[str, datetime], now: datetime) -> bool:
     if at := ended.get("/".join(run)):
         return at > now - WATCH_AFTER_END
-    try:
-        last = ledger.last(chain)
-    except LedgerBroken:
-        return True
-    return last is None or last.at > now - WATCH_WITHOUT_END
+    return last is None or last > now - WATCH_WITHOUT_END

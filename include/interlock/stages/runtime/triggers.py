@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from interlock.adapters.airflow.rest_api import AirflowApi, Answer
+from interlock.adapters.airflow.watched_runs import Question, given_answers
 from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import ReleaseError, TransientError
-from interlock.domain.ledger.kinds import RELEASE_OVERTAKEN, RELEASE_WITHDRAWN, family
+from interlock.domain.ledger.kinds import RELEASE_OVERTAKEN, RELEASE_WITHDRAWN
+
+from .shared_looks import SharedLooks
+
+if TYPE_CHECKING:
+    from interlock.adapters.ledger.ledger import Ledger
 
 UNDER_WAY = ("queued", "running")
 """States of a run that has not ended."""
@@ -92,29 +97,64 @@ class StartTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the ledger every few seconds until the release is called off, or the time has come."""
+        looks = SharedCalls.of(self.connection)
         while (left := (self.moment - datetime.now(UTC)).total_seconds()) > 0:
             try:
-                if await self._is_called_off():
-                    yield TriggerEvent({"why": "the release was called off"})
-                    return
+                async with asyncio.timeout(left):
+                    is_called_off = await looks.next(self.chain)
+            except TimeoutError:
+                break
             except ReleaseError as error:  # the task asks the ledger itself when the time has come
                 self.log.warning("%s", error)
-            await asyncio.sleep(min(left, LEDGER_POLL))
+            else:
+                if is_called_off:
+                    yield TriggerEvent({"why": "the release was called off"})
+                    return
         yield TriggerEvent({"why": "the time has come"})
 
-    async def _is_called_off(self) -> bool:
+
+class SharedCalls(SharedLooks[str, bool]):
+    """Whether releases are called off, by the ledger; named by their chains."""
+
+    @property
+    def every(self) -> float:
+        """Seconds between two readings."""
+        return LEDGER_POLL
+
+    def open(self, connection: Connection) -> AbstractContextManager[Ledger]:
+        """Open the ledger."""
         from interlock.adapters.ledger.ledger import open_ledger  # not at the top: brings SQLAlchemy
 
-        connection = await Connection.async_get(self.connection)
-        with open_ledger(connection) as ledger:
-            entries = await asyncio.to_thread(partial(ledger.entries, self.chain, kind=family(RELEASE_WITHDRAWN)))
-        return any(entry.kind in (RELEASE_WITHDRAWN, RELEASE_OVERTAKEN) for entry in entries)
+        return open_ledger(connection)
+
+    def read(self, source: Ledger, keys: Sequence[str]) -> dict[str, bool]:
+        """Tell of each chain whether its release was called off."""
+        found = source.among(keys, (RELEASE_WITHDRAWN, RELEASE_OVERTAKEN))
+        called_off = {entry.chain for entry in found}
+        return {chain: chain in called_off for chain in keys}
 
 
 def digest_of_answers(answers: Iterable[Answer]) -> str:
     """Return a digest of all given answers. It changes with each answer."""
     told = [one.model_dump(mode="json", exclude={"body", "subject"}) for one in answers if one.answered]
     return sha256_of({"answers": sorted(told, key=lambda one: int(one["map_index"]))})
+
+
+class SharedAnswers(SharedLooks[Question, tuple[Answer, ...]]):
+    """The answers to questions of runs, from Airflow's API server."""
+
+    @property
+    def every(self) -> float:
+        """Seconds between two readings."""
+        return POLL
+
+    def open(self, connection: Connection) -> AbstractContextManager[AirflowApi]:
+        """Return a client, which logs in at its first request."""
+        return closing(AirflowApi.of(connection))
+
+    def read(self, source: AirflowApi, keys: Sequence[Question]) -> dict[Question, tuple[Answer, ...]]:
+        """Read the answers that were given."""
+        return given_answers(source, keys)
 
 
 class AnswersTrigger(BaseTrigger):
@@ -150,36 +190,17 @@ class AnswersTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the answers until there are new ones to count."""
-        while not self._time_is_up():
+        looks = SharedAnswers.of(self.connection)
+        while not _is_up(self.until):
             try:
-                if (answers := await self._others()) is not None:
-                    yield TriggerEvent({"why": f"{sum(one.answered for one in answers)} answers"})
-                    return
+                answers = await looks.next((self.dag_id, self.run_id, self.question_id))
             except TransientError as error:
                 self.log.warning("%s", error)
-                await asyncio.sleep(POLL)
             except ReleaseError as error:
                 yield TriggerEvent({"why": str(error)})
                 return
-        yield TriggerEvent({"why": "the deadline has passed"})
-
-    async def _others(self) -> tuple[Answer, ...] | None:
-        """Return the answers as soon as there are new ones; None when the time is up."""
-        async with aclosing(self._looks()) as looks:
-            async for answers in looks:
+            else:
                 if digest_of_answers(answers) != self.known:
-                    return answers
-        return None
-
-    async def _looks(self) -> AsyncGenerator[tuple[Answer, ...], None]:
-        """Log in once and read the given answers every few seconds, until the time is up."""
-        connection = await Connection.async_get(self.connection)  # each time: its password may have been changed
-        with closing(await asyncio.to_thread(AirflowApi.of, connection)) as api:
-            await asyncio.to_thread(api.log_in)
-            while not self._time_is_up():
-                given = partial(api.answers, self.dag_id, self.run_id, self.question_id, answered=True)
-                yield await asyncio.to_thread(given)
-                await asyncio.sleep(POLL)
-
-    def _time_is_up(self) -> bool:
-        return _is_up(self.until)
+                    yield TriggerEvent({"why": f"{sum(one.answered for one in answers)} answers"})
+                    return
+        yield TriggerEvent({"why": "the deadline has passed"})
