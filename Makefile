@@ -22,7 +22,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults chaos migrations told-changes mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-waiting bench-others bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -118,6 +118,9 @@ bench-board: $(TESTED) ## time the API of the page Board for 1,000 services and 
 
 bench-reconcile: $(TESTED) ## time a look of reconcile at 200 releases under way, with 100,000 entries in the ledger (RELEASES=200)
 	@$(BIN)/python -m benchmarks.reconcile --releases $(or $(RELEASES),200)
+
+bench-others: $(TESTED) ## measure what requests of other teams to Airflow's API are slower by (REQUESTS=2000)
+	@$(BIN)/python -m benchmarks.others --requests $(or $(REQUESTS),2000)
 
 bench-canary: $(TESTED) ## count the wrong verdicts on a canary's errors, by canaries whose truth is known (TRIALS=1000)
 	@$(BIN)/python -m benchmarks.canary --trials $(or $(TRIALS),1000)

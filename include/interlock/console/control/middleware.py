@@ -49,9 +49,9 @@ from .forms import Asking, refused_form
 from .lookups import name_of, roles_of, user_of
 from .refusal import bench
 from .routes import RequestKind
-from .rules import RELEASE_MANAGER, is_controlled, is_root, refusal_of_root, service_of
+from .rules import RELEASE_MANAGER, is_controlled, is_root, may_be_controlled, refusal_of_root, service_of
 from .run_names import name_run, sized
-from .task_requests import ABOUT, GUARDED, Lookups, is_of_a_task, refused
+from .task_requests import ABOUT, GUARDED, Lookups, is_of_a_task, may_be_refused, refused
 from .train_requests import not_of_its_service, not_on_the_train
 from .withdrawal_requests import refused_withdrawal
 
@@ -113,10 +113,13 @@ class ReleaseControl:
             return
         if is_of_a_task(path_of(scope)):
             await self._task(asked, scope, receive, send)
-        elif isinstance(asked, CurrentRequest) and (dag_id := await to_thread.run_sync(_talked_to, asked)):
-            await self._talk(dag_id, asked, scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+            return
+        if isinstance(asked, CurrentRequest):
+            dag_id = _talked_to(asked)
+            if may_be_controlled(dag_id) and await to_thread.run_sync(is_controlled, dag_id):
+                await self._talk(dag_id, asked, scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
     async def _task(self, asked: CurrentRequest | Reading | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request of a task to the execution API, or refuse it."""
@@ -128,11 +131,13 @@ class ReleaseControl:
             said = await to_thread.run_sync(about_this_server, scope.get("app"), (about["service"] or "").lower())
             await answer_with(send, 200, said)
             return
-        found = await to_thread.run_sync(refused, scope["method"], path, scope, self._knows)
+        method, found = scope["method"], None
+        if may_be_refused(method, path):
+            found = await to_thread.run_sync(refused, method, path, scope, self._knows)
         if found is None:
             await self.app(scope, receive, send)
             return
-        as_asked = asked if isinstance(asked, CurrentRequest) else CurrentRequest(scope["method"], path)
+        as_asked = asked if isinstance(asked, CurrentRequest) else CurrentRequest(method, path)
         (self._note or bench().note)(attempt_by_task(as_asked, found.entity, found.dag_id, found.run_id))
         await answer(send, 403, found.why)
 
@@ -303,13 +308,7 @@ def _naming_the_first(asked: CurrentRequest, knows: Lookups, send: Send) -> Send
 
 
 def _talked_to(asked: CurrentRequest) -> str:
-    """Return the Dag under control that a request triggers, or whose question it answers; empty: it does neither."""
-    triggered = TRIGGER.fullmatch(asked.path) if asked.method == "POST" else None
-    dag_id = (
-        triggered["dag"]
-        if triggered
-        else asked.names.get("dag_id", "")
-        if asked.request_kind is RequestKind.ANSWER
-        else ""
-    )
-    return dag_id if is_controlled(dag_id) else ""
+    """Return the Dag that a request triggers, or whose question it answers; empty: it does neither."""
+    if asked.method == "POST" and (triggered := TRIGGER.fullmatch(asked.path)):
+        return triggered["dag"]
+    return asked.names.get("dag_id", "") if asked.request_kind is RequestKind.ANSWER else ""

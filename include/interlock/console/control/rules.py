@@ -9,7 +9,7 @@ Under control are the Dags that Interlock made (``own_dags``), and all Dags with
 
 from __future__ import annotations
 
-from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS, file_of
 
 from .current_request import CurrentRequest, Reading
 from .own_dags import made
@@ -44,6 +44,11 @@ NEVER = {RequestKind.START, RequestKind.ASSET} | PAUSES
 def is_controlled(dag_id: str | None) -> bool:
     """Tell whether a Dag is under release control."""
     return dag_id is not None and made().has(dag_id)
+
+
+def may_be_controlled(dag_id: str) -> bool:
+    """Tell whether a Dag has a name that Interlock gives; without looking anything up, for requests of others."""
+    return file_of(dag_id.lower()) is not None
 
 
 def is_release(dag_id: str) -> bool:

@@ -20,7 +20,7 @@ from .current_request import SAFE_METHODS, CurrentRequest, Scope
 from .lookups import GivenBefore, RequestSource, dags_of_named_asset, given_before, knows_ref, runs_under_way, source_of
 from .own_dags import made
 from .routes import RequestKind
-from .rules import ROOTS, is_controlled, refusal
+from .rules import ROOTS, is_controlled, may_be_controlled, refusal
 
 # Looser than Airflow's own routes, as the patterns of the middleware are.
 _API = r"/*execution/+"
@@ -67,6 +67,17 @@ class Lookups:
 def is_of_a_task(path: str) -> bool:
     """Tell whether a request is to the execution API."""
     return path.lstrip("/").lower().startswith("execution/")
+
+
+def may_be_refused(method: str, path: str) -> bool:
+    """Tell whether :func:`refused` has to look something up: other tasks' requests need not wait for a thread."""
+    if found := KEYS.fullmatch(path):
+        return found["id"].lower() in ROOTS
+    if method in SAFE_METHODS:
+        return False
+    if found := RUNS.fullmatch(path) or RESULTS.fullmatch(path):
+        return may_be_controlled(found["dag"])
+    return ASSETS.fullmatch(path) is not None
 
 
 def refused(method: str, path: str, scope: Scope, lookups: Lookups) -> Refused | None:
