@@ -1,4 +1,4 @@
-"""``interlock catalogue``: check the catalogue, write its JSON schemas."""
+"""``interlock catalogue``: check the catalogue, pull it from its repository, write its JSON schemas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from interlock.locations import catalogue_folder
 
 from .where import Stack, asks_stack, end, stack_settings
 
-app = typer.Typer(name="catalogue", help="Check the catalogue, or write its JSON schemas.", no_args_is_help=True)
+app = typer.Typer(
+    name="catalogue",
+    help="Check the catalogue, pull it from its repository, or write its JSON schemas.",
+    no_args_is_help=True,
+)
 
 Folder = Annotated[
     Path | None,
@@ -41,6 +45,43 @@ def check(folder: Folder = None, stack: Stack = None) -> None:
     for sentence in doubtful:
         print(f"\nWarning: {sentence}.")
     end(not wrong)
+
+
+@app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(help="URL of the catalogue's git repository.", show_default=False)],
+    place: Annotated[Path, typer.Argument(help="The folder that it is kept in.", show_default=False)],
+    ref: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
+    below: Annotated[str, typer.Option(help="The catalogue's folder in the repository.")] = "",
+    login_file: Annotated[
+        Path | None, typer.Option(help="File with LOGIN:PASSWORD for https, or LOGIN:TOKEN.", show_default=False)
+    ] = None,
+    every: Annotated[int, typer.Option(help="Seconds; pull again and again. 0: once.")] = 0,
+) -> None:
+    """Bring a folder to a commit of the catalogue's repository, as a whole, if the commit has no faults.
+
+    Ends with 1 if the commit was not taken: the commit before stays in force. With --every it goes on.
+    """
+    import time
+
+    from interlock.adapters.catalogue import pulled
+    from interlock.domain.errors import ReleaseError, describe_error
+
+    said = ""
+    while True:
+        try:
+            login, _, password = login_file.read_text().strip().partition(":") if login_file else ("", "", "")
+            found = pulled.pull(repository, place, ref=ref, below=below, login=login or None, password=password or None)
+            now, good = f"In force: {found.commit}, in {found.folder}", True
+        except (ReleaseError, OSError) as error:
+            now, good = describe_error(error), False
+        if now != said:
+            print(now, flush=True)
+        said = now
+        if not every:
+            end(good)
+            return
+        time.sleep(every)
 
 
 @app.command()

@@ -7,10 +7,14 @@ from shutil import copytree, rmtree
 
 import pytest
 
+from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.commits import commit_of
+from interlock.adapters.catalogue.pulled import KEPT, pull
+from interlock.cli.app import main
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.amended import Amended
 from interlock.domain.change.effective import bound_to
+from interlock.domain.errors import CatalogueError, ReleaseError
 from interlock.domain.ledger.kinds import POLICY_RESOLVED, RULES_AMENDED
 from interlock.locations import CATALOGUE
 from interlock.stages.approvals import amended
@@ -51,6 +55,50 @@ def test_a_checkout_that_is_exchanged_as_a_whole_is_followed(repository: GitProj
         (tmp_path / "next").symlink_to(tmp_path / commits[-1])
         (tmp_path / "next").replace(current)
         assert commit_of(current / "catalogue") == commits[-1]
+
+
+def test_a_commit_that_is_pulled_is_in_force_as_a_whole_and_a_faulty_one_is_not(
+    repository: GitProject, tmp_path: Path
+) -> None:
+    place, url = tmp_path / "place", repository.folder.as_uri()
+    first = repository.git("rev-parse", "HEAD")
+    assert pull(url, place, below="catalogue") == (first, place / "current" / "catalogue", True)
+    assert pull(url, place, below="catalogue") == (first, place / "current" / "catalogue", False)
+    opened = (place / "current").resolve()  # by something that reads it meanwhile
+    faulty = repository.commit({"catalogue/policy.yaml": "thresholds: nonsense\n"})
+    with pytest.raises(CatalogueError, match=f"(?s){faulty}.*not taken. {first} stays in force.*policy.yaml"):
+        pull(url, place, below="catalogue")
+    assert commit_of(place / "current" / "catalogue") == first
+    mended = repository.commit({"catalogue/policy.yaml": (CATALOGUE / "policy.yaml").read_text()})
+    assert pull(url, place, below="catalogue").commit == mended
+    assert load_catalogue(place / "current" / "catalogue").services
+    assert commit_of(place / "current" / "catalogue") == mended
+    assert opened.is_dir(), "what began to read the commit before goes on reading it"
+    later = [pull(url, place, ref=ref, below="catalogue").commit for ref in (first, mended)]
+    assert later == [first, mended]
+    for number in range(KEPT + 1):
+        repository.commit({"README.md": str(number)})
+        pull(url, place, below="catalogue")
+    assert len(list((place / "commits").iterdir())) == KEPT
+
+
+@pytest.mark.parametrize("below", ["../..", "/etc", "nothing"])
+def test_a_catalogue_outside_of_its_commit_is_refused(repository: GitProject, tmp_path: Path, below: str) -> None:
+    with pytest.raises(ReleaseError):
+        pull(repository.folder.as_uri(), tmp_path / "place", below=below)
+    assert not (tmp_path / "place" / "current").exists()
+
+
+def test_the_command_says_what_is_in_force_and_fails_if_a_commit_was_not_taken(
+    repository: GitProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["catalogue", "pull", repository.folder.as_uri(), str(tmp_path / "place"), "--below", "catalogue"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith(f"In force: {repository.git('rev-parse', 'HEAD')}, in ")
+    repository.commit({"catalogue/board.yaml": "people: 7\n"})
+    assert main(command) == 1
+    assert "board.yaml" in capsys.readouterr().out
+    assert main([*command[:2], str(tmp_path / "nowhere"), *command[3:]]) == 1
 
 
 def test_a_folder_without_a_repository_has_no_commit(tmp_path: Path, repository: GitProject) -> None:
