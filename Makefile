@@ -119,6 +119,9 @@ bench-board: $(TESTED) ## time the API of the page Board for 1,000 services and 
 bench-reconcile: $(TESTED) ## time a look of reconcile at 200 releases under way, with 100,000 entries in the ledger (RELEASES=200)
 	@$(BIN)/python -m benchmarks.reconcile --releases $(or $(RELEASES),200)
 
+bench-waiting: $(TESTED) ## measure what releases that wait for their boards cost the API server (WAITING=0,50,200)
+	@$(BIN)/python -m benchmarks.waiting$(if $(WAITING), --waiting $(WAITING))
+
 bench-others: $(TESTED) ## measure what requests of other teams to Airflow's API are slower by (REQUESTS=2000)
 	@$(BIN)/python -m benchmarks.others --requests $(or $(REQUESTS),2000)
 

@@ -17,12 +17,13 @@ from interlock.adapters.quality.reports import coverage_rows, junit_rows
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
-from interlock.domain.ledger.kinds import QUALITY_JUDGED_AGAIN
+from interlock.domain.ledger.kinds import PATH_JUDGED, PATH_LOADED, PATH_SUITES_RUN, QUALITY_JUDGED_AGAIN
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
 from interlock.domain.records import CaseRuns, LoadReport, LoadResult, QualityReport, Record, SuiteRuns
 from interlock.domain.testing.results import CaseRow
 from interlock.locations import CATALOGUE
-from interlock.stages.environments.again import judge_again
+from interlock.stages.approvals.amended import began_with
+from interlock.stages.environments.again import judge_again, reports_again
 from interlock.stages.release import quality
 from interlock.stages.runtime import resources
 from tests.factories import releases
@@ -103,6 +104,7 @@ def judged(
 
 
 ARTIFACT = releases.artifact().bundle.sha256
+CHAIN = "release/release_bike_shop/one"
 
 
 def ran(case: str, result: str = "passed", artifact: str = ARTIFACT) -> CaseRow:
@@ -161,26 +163,61 @@ def test_an_npm_project_is_judged_by_what_vitest_c8_and_eslint_wrote(
     assert "till.js" in broken_by(report, "coverage")
 
 
-def test_thresholds_that_are_tightened_judge_the_same_results_again_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+STAGING = """  staging:
+    after: [test]
+    hosts: { Service: bike-shop, Environment: staging }
+    count: 1
+    ssh: interlock_test_hosts
+    deploy_root: srv/bike-shop
+    thresholds: { max_p95_ms: 700 }
+"""
+
+
+def catalogue_with(folder: Path, service: float, staging: float) -> None:
+    """Change thresholds of the bike shop, which has an environment between test and production."""
+    path = folder / "services" / "bike-shop.yaml"
+    text = path.read_text().replace("  production:\n", f"{STAGING}  production:\n", 1)
+    for was, now in ((800, service), (700, staging)):
+        assert f"max_p95_ms: {was}" in text
+        text = text.replace(f"max_p95_ms: {was}", f"max_p95_ms: {now}")
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("service", "staging", "fails"),
+    [
+        pytest.param(0.001, 0.001, {None, "staging"}, id="of the service"),
+        pytest.param(800, 0.001, {"staging"}, id="of the environment"),
+        pytest.param(900, 900, set(), id="loosened"),
+    ],
+)
+def test_thresholds_that_are_tightened_judge_the_same_results_again_once_for_each_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: float, staging: float, fails: set[str | None]
 ) -> None:
     again: list[QualityReport] = []
 
     def tighten(running: RunningTask) -> None:
-        folder = tmp_path / "catalogue"
-        copytree(CATALOGUE, folder)
-        monkeypatch.setenv("INTERLOCK_CATALOGUE", str(folder))
-        path = folder / "services" / "bike-shop.yaml"
-        path.write_text(path.read_text().replace("max_p95_ms: 800", "max_p95_ms: 0.001"))
+        copytree(CATALOGUE, tmp_path / "catalogue")
+        monkeypatch.setenv("INTERLOCK_CATALOGUE", str(tmp_path / "catalogue"))
+        catalogue_with(tmp_path / "catalogue", service, staging)
+        ran = SuiteRuns.from_xcom(next(payload for kind, payload in running.recorded if kind == "suites.run"))
+        running.knows(PATH_SUITES_RUN, ran.model_copy(update={"environment": "staging"}))
+        running.knows(PATH_LOADED, LoadReport(moment="test", results=(LOAD,), seconds=1, environment="staging"))
+        running.knows(PATH_JUDGED, releases.quality().model_copy(update={"environment": "staging"}))
+        catalogue = resources.catalogue_of("bike-shop")
+        began = began_with(running.entries(CHAIN))
+        assert began is not None
+        assert reports_again(catalogue, began, running.entries(CHAIN)) is None
         for _ in range(2):
-            judge_again(resources.catalogue_of("bike-shop"))
+            judge_again(catalogue)
         entries = (payload for kind, payload in running.recorded if kind == QUALITY_JUDGED_AGAIN)
         again.extend(QualityReport.model_validate(payload, extra="ignore") for payload in entries)
+        assert reports_again(catalogue, began, running.entries(CHAIN)) == tuple(again)
 
     first = judged(tmp_path, monkeypatch, then=tighten)
     assert failed(first) == [], "what was judged stays as it is"
-    (second,) = again
-    assert {suite for suite, _ in failed(second)} == {"performance"}
+    assert [report.environment for report in again] == [None, "staging"]
+    assert {one.environment for one in again if "performance" in {suite for suite, _ in failed(one)}} == fails
 
 
 def test_a_suite_does_not_stand_in_for_unit_tests_that_vanished(

@@ -17,8 +17,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 from lazy_object_proxy import Proxy
 
-from interlock.adapters.airflow.rest_api import AirflowApi
-from interlock.adapters.airflow.watched_runs import WatchedRun, watched_runs
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
 from interlock.adapters.catalogue.catalogue import load_rules
@@ -382,15 +380,20 @@ def test_what_is_refused_during_a_look_accuses_nobody(
         named = {"user": "mallory", "entity": "TASK_INSTANCE", "dag_id": of[0], "run_id": of[1], "task_id": None}
         record(witness, "attempt.refused", {**named, "at": airflow.audit[-1]["when"]}, INSTALLATION)
 
-    def read(api: AirflowApi, wanted: dict[tuple[str, str], datetime]) -> dict[tuple[str, str], WatchedRun]:
-        for one in wanted:
-            refused(one)  # each while the look is at it
-        return watched_runs(api, wanted)
+    compare, left = reconcile_releases._compare_release, [RUN, later]
 
-    monkeypatch.setattr(reconcile_releases, "watched_runs", read)
+    def compared(look: Any, one: tuple[str, str], *more: Any) -> Iterator[Any]:
+        yield from compare(look, one, *more)
+        left.remove(one)
+        for other in left:
+            refused(other)  # after the first one was compared, and before the other one is read
+
+    refused(RUN)
+    refused(later)
+    monkeypatch.setattr(reconcile_releases, "_compare_release", compared)
     assert run(reconcile_releases.check_releases) == 0
-    monkeypatch.setattr(reconcile_releases, "watched_runs", watched_runs)
-    assert run(reconcile_releases.check_releases) == 0
+    assert left == []
+    monkeypatch.setattr(reconcile_releases, "_compare_release", compare)
     audited(airflow, "patch_task_instance")
     assert run(reconcile_releases.check_releases) == 1
 

@@ -278,7 +278,9 @@ def of_permit() -> Said:
     yield "quality review failed as a whole", objection(planned(vague), quality=vague)
     tighter = "policy.yaml: thresholds.max_p95_ms was 800 and is 700"
     yield "thresholds were tightened after the review", objection(unjudged=tighter)
-    yield "it fails tightened thresholds", objection(judged_again=failed)
+    yield "it fails tightened thresholds", objection(judged_again=(report(), failed))
+    on_the_path = failed.model_copy(update={"environment": "staging"})
+    yield "it fails them in an environment before production", objection(judged_again=(report(), on_the_path))
     known = report().model_copy(update={"defects": (NO_LONGER_ACCEPTED,)})
     yield "a defect is no longer accepted", objection(planned(known), quality=known)
     for what, found in (("none", None), ("of others", rehearsed(steps=OTHER))):

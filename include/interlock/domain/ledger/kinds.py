@@ -329,8 +329,8 @@ QUALITY_JUDGED = _kind(
 QUALITY_JUDGED_AGAIN = _kind(
     "quality.judged_again",
     "Quality judged again",
-    "Thresholds of the release were tightened after its quality review: what it found on test, judged by them. The "
-    "report of the review stays as it is. thresholds is their digest.",
+    "Thresholds of the release were tightened after its quality review: what it found on test, or in an environment "
+    "after it, judged by them. The report of the review stays as it is. thresholds is their digest.",
     record="records:QualityReport",
     beside=("thresholds",),
 )

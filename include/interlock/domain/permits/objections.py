@@ -57,7 +57,9 @@ class Circumstances(Model):
     catalogue: Sha256 = Field(description="Digest of the rules of the release as they are now")
     changes: tuple[str, ...] = Field((), description="Rules that changed since the release began, in sentences")
     unjudged: str = Field("", description="Tightened thresholds by which its quality was not judged, in sentences")
-    judged_again: QualityReport | None = Field(None, description="By tightened thresholds; none: none were tightened")
+    judged_again: tuple[QualityReport, ...] = Field(
+        (), description="By tightened thresholds, of test and each environment after it; empty: none were tightened"
+    )
     bundle: Sha256 | None = Field(description="Digest of the bundle's bytes, read again; none: they are not there")
     authorities: tuple[str, ...] = Field((), description="Systems that do not approve it, in words")
     unread: tuple[str, ...] = Field((), description="Systems whose approval cannot be read now, in words")
@@ -255,13 +257,17 @@ def _check_quality_again(plan: RolloutPlan, found: Circumstances, now: datetime)
             who=who,
             next_step=again,
         )
-    elif found.judged_again and (names := _failed(found.judged_again, found.waivers, now)):
-        yield Objection(
-            what=f"Judged by thresholds that were tightened since, the quality review fails: {names}.",
-            rule=rule,
-            who=who,
-            next_step=f"fix it and release a new version, or {again} and have it waived",
-        )
+        return
+    waivers = (*found.waivers, *(waiver for one in found.environments for waiver in one.waivers))
+    for report in found.judged_again:
+        if names := _failed(report, [one for one in waivers if one.environment == report.environment], now):
+            where = f" of {report.environment}" if report.environment else ""
+            yield Objection(
+                what=f"Judged by thresholds that were tightened since, the quality review{where} fails: {names}.",
+                rule=rule,
+                who=who,
+                next_step=f"fix it and release a new version, or {again} and have it waived",
+            )
 
 
 def _failed(quality: QualityReport, waivers: Sequence[Waiver], now: datetime) -> str:

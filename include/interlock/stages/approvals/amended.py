@@ -12,6 +12,7 @@ from interlock.domain.board import voting
 from interlock.domain.catalogue import ServiceCatalogue, Thresholds
 from interlock.domain.change.amended import Amended, Amendment, amendments_of, strictest, what_voids
 from interlock.domain.change.effective import digest_now
+from interlock.domain.change.environments import thresholds_in
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import AlreadyRecorded, PolicyViolation
 from interlock.domain.ledger.chain import Entry
@@ -49,9 +50,18 @@ def rule_in_force(
     return voting.both(voting.rule_on_record(began.rules, **about), now)
 
 
-def thresholds_in_force(catalogue: ServiceCatalogue, in_force: PolicyInForce) -> Thresholds:
-    """Return the tighter of each two thresholds: those with which the release began, and those of the catalogue now."""
-    now = resolve_policy(catalogue.policy, catalogue.service, in_force.change_type).thresholds
+def thresholds_in_force(
+    catalogue: ServiceCatalogue, in_force: PolicyInForce, environment: str | None = None
+) -> Thresholds:
+    """Return the tighter of each two thresholds: those with which the release began, and those of the catalogue now.
+
+    :param environment: between test and production, with thresholds of its own; none: test and production.
+    """
+    policy, service = catalogue.policy, catalogue.service
+    if environment is not None:
+        now = thresholds_in(policy, service, environment)
+    else:
+        now = resolve_policy(policy, service, in_force.change_type).thresholds
     return strictest(in_force.thresholds, now)
 
 

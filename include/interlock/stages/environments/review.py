@@ -12,7 +12,7 @@ from interlock.adapters.hosts import load as hosts_load
 from interlock.adapters.quality import expectations, reports
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Service, ServiceCatalogue, Thresholds
-from interlock.domain.change.environments import goes_through, thresholds_in
+from interlock.domain.change.environments import goes_through
 from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.domain.quality.rows import (
     UNIT,
@@ -193,7 +193,7 @@ def judge_environment(
     report = _judged(
         {**tables, **of_people},
         in_force,
-        thresholds_in(catalogue.policy, catalogue.service, environment),
+        thresholds_in_force(catalogue, in_force, environment),
         stage=docs_stage(environment),
         not_isolated=beside or None,
     )

@@ -17,7 +17,7 @@ from interlock.adapters.aws import ec2
 from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
-from interlock.domain.canonical import Sha256, sha256_of
+from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
 from interlock.domain.change.amended import amendments_of, tightened, what_voids
 from interlock.domain.change.effective import digest_now
@@ -42,7 +42,6 @@ from interlock.domain.ledger.kinds import (
     PERMIT_REFUSED,
     PLAN_MADE,
     QUALITY_JUDGED,
-    QUALITY_JUDGED_AGAIN,
     QUALITY_WAIVED,
     RELEASE_CLOSED,
     ROLLOUT_FROZEN,
@@ -74,7 +73,7 @@ from interlock.domain.records import (
 from interlock.stages.approvals import amended
 from interlock.stages.approvals.authorities import read_for_permit
 from interlock.stages.approvals.sign_offs import count_sign_off
-from interlock.stages.environments.again import judge_again
+from interlock.stages.environments.again import judge_again, reports_again
 
 from . import bookings, calendars, installation, resources
 from .evidence import chain_entries, record, this_chain, this_task, this_try
@@ -334,18 +333,16 @@ def _entries_of(chain: str) -> tuple[Entry, ...]:
 
 
 def _judged_again(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> dict[str, Any]:
-    """Return the report of quality by thresholds that are tighter now, or which of them it was not judged by."""
+    """Return the reports of quality by thresholds that are tighter now, or which thresholds they do not hold."""
     began = amended.began_with(entries)
     if began is None or last_in(entries, SUITES_RUN, SuiteRuns) is None:
         return {}  # of a rollback, the review of the earlier release counts
-    thresholds = amended.thresholds_in_force(catalogue, began)
-    if thresholds == began.thresholds:
+    found = amendments_of(began, catalogue)
+    if not tightened(found, ENTERPRISE, "thresholds"):
         return {}
-    again = [entry.payload.get("thresholds") for entry in entries if entry.kind == QUALITY_JUDGED_AGAIN]
-    if again and again[-1] == sha256_of(thresholds) and not catalogue.service.path:
-        return {"judged_again": last_in(entries, QUALITY_JUDGED_AGAIN, QualityReport)}
-    said = (str(one) for one in amendments_of(began, catalogue) if one.key.startswith("thresholds."))
-    return {"unjudged": "; ".join(said)}
+    if reports := reports_again(catalogue, began, entries):
+        return {"judged_again": reports}
+    return {"unjudged": "; ".join(str(one) for one in found if one.key.startswith("thresholds."))}
 
 
 def _catalogue(plan: RolloutPlan) -> ServiceCatalogue:
