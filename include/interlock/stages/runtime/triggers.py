@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from airflow.sdk import Connection
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -17,15 +19,20 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.errors import ReleaseError, TransientError
 from interlock.domain.ledger.kinds import RELEASE_OVERTAKEN, RELEASE_WITHDRAWN
 
-from .shared_looks import SharedLooks
-
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
 UNDER_WAY = ("queued", "running")
 """States of a run that has not ended."""
-POLL = 2.0
-"""Seconds between two reads of the answers."""
+POLL = 0.5
+"""Seconds between two reads of the answers, which are read for all releases together."""
+AT_ONCE = 50
+"""So much is read in a request."""
+RUN_POLL = 2.0
+"""Seconds between two reads of the state of a run."""
 LEDGER_POLL = 10.0
 """Seconds between two reads of the ledger: many releases may wait, each for hours."""
 
@@ -60,12 +67,12 @@ class RunTrigger(BaseTrigger):
                     while (state := await asyncio.to_thread(api.run_state, self.dag_id, self.run_id)) in UNDER_WAY:
                         if _is_up(self.until):
                             break
-                        await asyncio.sleep(POLL)
+                        await asyncio.sleep(RUN_POLL)
                 yield TriggerEvent({"why": f"the run is {state or 'gone'}"})
                 return
             except TransientError as error:
                 self.log.warning("%s", error)
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(RUN_POLL)
             except ReleaseError as error:
                 yield TriggerEvent({"why": str(error)})
                 return
@@ -74,6 +81,90 @@ class RunTrigger(BaseTrigger):
 
 def _is_up(until: datetime | None) -> bool:
     return until is not None and datetime.now(UTC) >= until
+
+
+class SharedLooks(ABC, Generic[K, V]):
+    """Reads what many triggers of a process wait for, for all of them together: hundreds of releases may wait.
+
+    Each event loop has one for each connection: :meth:`of`.
+
+    :param connection: the name of the Airflow connection of the source.
+    """
+
+    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[type, str], Any]]] = WeakKeyDictionary()
+
+    def __init__(self, connection: str) -> None:
+        self._connection = connection
+        self._waiting: dict[K, list[asyncio.Future[V]]] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, connection: str) -> Self:
+        """Return the one of the running event loop."""
+        known = cls._of_loops.setdefault(asyncio.get_running_loop(), {})
+        found: Self = known.setdefault((cls, connection), cls(connection))
+        return found
+
+    @property
+    @abstractmethod
+    def every(self) -> float:
+        """Seconds between two readings."""
+
+    @abstractmethod
+    def open(self, connection: Connection) -> AbstractContextManager[Any]:
+        """Open the source; called in a thread."""
+
+    @abstractmethod
+    def read(self, source: Any, keys: Sequence[K]) -> Mapping[K, V]:
+        """Read what there is of each key; called in a thread."""
+
+    async def next(self, key: K) -> V:
+        """Return what the next reading finds.
+
+        :raises ReleaseError: the source does not answer, or refuses to.
+        """
+        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read_on())
+        return await future
+
+    async def _read_on(self) -> None:
+        """Read while something waits; open the source again after an error."""
+        while self._waiting:
+            try:
+                connection = await Connection.async_get(self._connection)  # its password may have been changed
+                with await asyncio.to_thread(self.open, connection) as source:
+                    while self._waiting:
+                        await self._read(source, list(self._waiting))
+                        await asyncio.sleep(self.every)
+            except Exception as error:
+                self._tell(list(self._waiting), error)
+                await asyncio.sleep(self.every)
+
+    async def _read(self, source: Any, keys: Sequence[K]) -> None:
+        for begin in range(0, len(keys), AT_ONCE):
+            some = keys[begin : begin + AT_ONCE]
+            try:
+                self._tell(some, await asyncio.to_thread(self.read, source, some))
+            except TransientError:
+                raise
+            except ReleaseError as error:
+                if len(keys) == 1:
+                    self._tell(keys, error)
+                    continue
+                for one in some:  # one of them is refused: no other waits for that
+                    await self._read(source, [one])
+
+    def _tell(self, keys: Sequence[K], found: Mapping[K, V] | Exception) -> None:
+        for key in keys:
+            for future in self._waiting.pop(key, ()):
+                if future.done():
+                    continue  # its trigger was cancelled
+                if isinstance(found, Exception):
+                    future.set_exception(found)
+                else:
+                    future.set_result(found[key])
 
 
 class StartTrigger(BaseTrigger):
