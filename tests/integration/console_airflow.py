@@ -119,6 +119,7 @@ def configure(home: Path, port: int, auth_manager: str) -> None:
     os.environ.update(settings_of(home, port, auth_manager))
 
 
+AS_LONG_AS_TESTS = 86_400
 JWT_SECRET = "for tests only, and long enough, for tests only, and long enough"
 
 
@@ -143,6 +144,9 @@ def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, st
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}{below.read_text() if below.exists() else ''}",
+        # No scheduler runs here: what `begin_processes` leaves lives for as long as the tests.
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(AS_LONG_AS_TESTS),
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(AS_LONG_AS_TESTS),
         "AIRFLOW__API__SECRET_KEY": "for tests only, and long enough",
         "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -497,10 +501,19 @@ def leave_data_docs(store: Path) -> None:
     ArtifactStore(Folder(store)).put_tree(judgement.docs, docs_prefix(RELEASE, RUN_ID, "quality"))
 
 
+def begin_processes(session: Any) -> None:
+    """Leave a sign of life of a scheduler and a triggerer."""
+    from airflow.jobs.job import Job
+
+    for kind in ("SchedulerJob", "TriggererJob"):
+        session.add(Job(job_type=kind, state="running", latest_heartbeat=datetime.now(UTC)))
+
+
 def fill(home: Path) -> None:
     from airflow.utils.session import create_session
 
     with create_session() as session:
+        begin_processes(session)
         for dag_id in (*OTHERS, STRANGER, *WATCHMEN):
             make_run(dag_id, session)
         for story in (BACKED_OUT, WAITS, *PATH_STORIES):

@@ -21,6 +21,7 @@ MEASURES = tuple(
     f"/interlock/api/v1/{path}" for path in ("measures", "measures/releases/releases", "measures.csv", "metrics")
 )
 BOARD, QUESTIONS, NEEDS_ME = (f"/interlock/api/v1/{name}" for name in ("board", "questions", "needs-me"))
+EXPLANATION = f"/interlock/api/v1/dags/{RELEASE}/dagRuns/{RUN_ID}/explanation"
 MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
 
 
@@ -43,7 +44,7 @@ def board(console: Console, **params: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("user", PEOPLE)
 def test_each_route_is_for_those_who_may_read_what_it_says(console: Console, user: str) -> None:
-    for route in (BOARD, QUESTIONS, NEEDS_ME):
+    for route in (BOARD, QUESTIONS, NEEDS_ME, EXPLANATION):
         answer = get(console, user, route)
         if user in MAY_READ:
             assert answer.status_code == 200, answer.text
@@ -114,7 +115,13 @@ def test_the_measures_are_a_table_and_gauges(console: Console) -> None:
     assert re.search(r'^interlock_releases\{service="bike-shop"\} \d+\.0$', gauges.text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("route", [BOARD, QUESTIONS, NEEDS_ME])
+def test_a_run_that_airflow_does_not_have_is_not_explained(console: Console) -> None:
+    problem = assert_problem(get(console, "rita", EXPLANATION.replace(RUN_ID, "none")), 404)
+    assert "Airflow has no run none" in problem["detail"]
+    assert_problem(get(console, "nora", EXPLANATION.replace(RELEASE, "nightly")), 403)
+
+
+@pytest.mark.parametrize("route", [BOARD, QUESTIONS, NEEDS_ME, EXPLANATION])
 def test_who_is_logged_out_gets_nothing(console: Console, route: str) -> None:
     assert_problem(httpx.get(console.base + route, timeout=60), 401)
     wrong = httpx.get(console.base + route, headers={"Authorization": "Bearer wrong"}, timeout=60)

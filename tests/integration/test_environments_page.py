@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import httpx
@@ -17,7 +20,8 @@ from playwright.sync_api import Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.cli.app import main
-from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.chain import INSTALLATION, release_chain
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED
 from interlock.domain.paths import question_page
 from interlock.domain.runbook.progress import Ended
 from tests.browser import BROWSER_WAIT_MS
@@ -130,6 +134,10 @@ def test_the_tab_shows_the_runbook_planned_against_actual(airflow: str, page: Pa
     expect(production).to_contain_text("Ben Adler: Approve")
 
 
+def explanation(run: str) -> str:
+    return f"/interlock/api/v1/dags/{PATH_RELEASE}/dagRuns/{run}/explanation"
+
+
 def test_why_a_release_does_not_move_is_explained_on_its_page_and_to_programs(
     airflow: str,
     console: Console,
@@ -137,13 +145,13 @@ def test_why_a_release_does_not_move_is_explained_on_its_page_and_to_programs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path, dag = where(BOARD_ID, "explain"), f"/api/v2/dags/{PATH_RELEASE}"
+    path, dag = explanation(BOARD_ID), f"/api/v2/dags/{PATH_RELEASE}"
     assert httpx.get(airflow + path).status_code == 401
     assert console.ask("nora", "GET", path).status_code == 403
-    assert console.ask("admin", "GET", where("none", "explain")).status_code == 404
+    assert console.ask("admin", "GET", explanation("none")).status_code == 404
     assert console.ask("admin", "PATCH", dag, {"is_paused": True}).status_code == 200
     found = console.ask("rita", "GET", path).json()
-    assert found["state"] == "waits"
+    assert found["state"] == "stuck"
     assert [act["kind"] for act in found["acts"]] == ["unpause", "answer"]
     assert found["acts"][1]["by"] == ["rita", "ben", "dan", "fay", "sam"]
     assert found["acts"][1]["until"].startswith("2026-11-25T06:17"), "the board's deadline, by the frozen plan"
@@ -162,11 +170,62 @@ def test_why_a_release_does_not_move_is_explained_on_its_page_and_to_programs(
     assert "- answer: rollout.cast_ballot (rita, ben, dan, fay, sam), until 2026-11-25 06:17 UTC" in said
     assert main(["explain", run, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["acts"] == console.ask("audrey", "GET", path).json()["acts"]
-    under_way = console.ask("rita", "GET", where(UNDER_WAY_ID, "explain")).json()
+    under_way = console.ask("rita", "GET", explanation(UNDER_WAY_ID)).json()
     assert under_way["state"] == "moves"
     assert "quality.integration.judge is running. Besides: Waiting for" in under_way["why"]
     assert main(["explain", f"{PATH_RELEASE}/none"]) == 1
     assert "Airflow has no run none" in capsys.readouterr().err
+
+
+def test_what_of_airflow_stands_still_is_named(airflow: str, console: Console) -> None:
+    this = ("quality.integration.judge", PATH_RELEASE, UNDER_WAY_ID)
+    changes = (
+        ("UPDATE slot_pool SET slots = 0", ()),
+        ("UPDATE job SET state = 'failed' WHERE job_type = 'TriggererJob'", ()),
+        ("UPDATE task_instance SET state = 'queued' WHERE task_id = ? AND dag_id = ? AND run_id = ?", this),
+        (
+            "UPDATE task_instance SET state = 'deferred' WHERE task_id = ? AND dag_id = ? AND run_id = ?",
+            ("quality.staging.await_soak", PATH_RELEASE, UNDER_WAY_ID),
+        ),
+    )
+    with closing(sqlite3.connect(console.home / "airflow.db")) as database:
+        for statement, values in changes:
+            assert database.execute(statement, values).rowcount
+        database.commit()
+        found = console.ask("rita", "GET", explanation(UNDER_WAY_ID)).json()
+        assert [act["kind"] for act in found["acts"]] == ["answer", "answer", "trigger", "pool", "wait"]
+        assert "Airflow's triggerer gives no sign of life since 2" in found["why"]
+        assert (
+            "quality.integration.judge waits for a place in the pool default_pool: 0 places are taken." in found["why"]
+        )
+        database.execute("UPDATE job SET state = 'failed'")
+        database.commit()
+        found = console.ask("rita", "GET", explanation(UNDER_WAY_ID)).json()
+        assert (found["state"], found["acts"][0]["kind"]) == ("stuck", "schedule")
+        database.execute("UPDATE job SET state = 'running'")
+        database.execute("UPDATE slot_pool SET slots = 128")
+        database.execute("UPDATE task_instance SET state = 'running' WHERE task_id = ?", this[:1])
+        database.execute("UPDATE task_instance SET state = NULL WHERE task_id = 'quality.staging.await_soak'")
+        database.commit()
+
+
+def test_what_would_refuse_a_wave_is_said_before_it_begins(airflow: str, console: Console, page: Page) -> None:
+    said = [one["what"] for one in console.ask("rita", "GET", explanation(BOARD_ID)).json()["refusals"]]
+    stop = {"id": "4711", "scope": "everything", "reason": "Fire in the data centre", "by": "gus"}
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    with console.ledger() as ledger:
+        ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, {**stop, "until": until}, actor="task", key="stop")
+    try:
+        found = console.ask("rita", "GET", explanation(BOARD_ID)).json()["refusals"]
+        (more,) = [one for one in found if one["what"] not in said]
+        assert more["what"].startswith("Emergency stop: everything, by gus: Fire in the data centre")
+        assert (more["at"], more["who"]) == (None, "a person who may lift the stop")
+        page.goto(airflow + where(BOARD_ID))
+        page.get_by_text("What would refuse a wave").click()
+        expect(page.get_by_role("listitem").filter(has_text="Emergency stop: everything, by gus")).to_be_visible()
+    finally:
+        with console.ledger() as ledger:
+            ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, {"id": "4711", "by": "gus"}, actor="task", key="lift")
 
 
 @pytest.mark.parametrize("name", ["release", "tests"])

@@ -51,7 +51,7 @@ def explain_and_tell(run: str, *, as_json: bool) -> None:
     dag_id, _, run_id = run.partition("/")
     url, user, password = _account(os.environ, "ask")
     with AirflowApi(url, user, password) as api:
-        answer = api.request("GET", f"{url}/interlock/explain", params={"dag_id": dag_id, "run_id": run_id})
+        answer = api.request("GET", f"{url}/interlock/api/v1/{run_path(dag_id, run_id)}/explanation")
     if answer.status_code != 200:
         raise RequestRefused(
             f"{run} was not explained. {answer.text[:_SHOWN]}", next_step="name it as <dag id>/<run id>"
@@ -64,8 +64,11 @@ def explain_and_tell(run: str, *, as_json: bool) -> None:
     for act in found.acts:
         by = f" ({', '.join(act.by)})" if act.by else ""
         print(f"- {act.what}{by}{f', until {act.until:%Y-%m-%d %H:%M} UTC' if act.until else ''}")
-    for refusal in found.refusals:
-        print(f"A wave would be refused now: {refusal}")
+    if found.earliest:
+        print(f"It moves by itself at {found.earliest:%Y-%m-%d %H:%M} UTC at the earliest.")
+    for one in found.refusals:
+        when = f"at its start, {one.at:%Y-%m-%d %H:%M} UTC" if one.at else "now"
+        print(f"A wave would be refused {when}: {one.what} Who can change it: {one.who}. Next: {one.next_step}.")
 
 
 def request_release(service: str, form: Mapping[str, Any], key: str, environ: Mapping[str, str]) -> Requested:

@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI
 
 import interlock
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
+from interlock.console.pages.explain import explained
 
 from .board import BoardCollection, Overview, board
 from .measures import (
@@ -61,5 +62,8 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
     ):
         app.get(path, dependencies=[READS_RUNS], response_model=model, responses=RESPONSES, tags=["Measures"])(answer)
     app.get("/questions", dependencies=[READS_RUNS, READS_QUESTIONS], responses=RESPONSES, tags=["Needs me"])(questions)
+    app.get(
+        "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation", dependencies=READS_ALL, responses=RESPONSES, tags=["Explain"]
+    )(explained)
     app.get("/needs-me", dependencies=READS_ALL, responses=RESPONSES, tags=["Needs me"])(needs_me)
     return app

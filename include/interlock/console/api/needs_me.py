@@ -16,6 +16,7 @@ from interlock.domain.canonical import Model
 from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
 from interlock.domain.outcome.explain import Act, Explanation
+from interlock.domain.outcome.standing import Refusal
 from interlock.domain.overview.board import Flight
 from interlock.domain.paths import release_page
 
@@ -37,7 +38,7 @@ class Standing(Model):
     why: str = Field(description="In a sentence")
     acts: tuple[Act, ...] = Field(description="What lets it go on, by whom, until when")
     earliest: datetime | None = Field(description="When it moves by itself at the earliest; null: not known")
-    refusals: tuple[str, ...] = Field(description="What would be refused if a wave began now")
+    refusals: tuple[Refusal, ...] = Field(description="What would be refused if a wave began now, or at its start")
     path: str = Field(description="Its page, below Airflow's address")
 
 

@@ -33,7 +33,7 @@ from interlock.domain.errors import AssetMissing, CatalogueError, RequestRefused
 from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.locations import PACKAGE, catalogue_folder
 
-from . import downloads, explain, matrix, progress, schedule, watched
+from . import downloads, matrix, progress, schedule, watched
 from .downloads import Store
 from .events import take_event
 from .in_force import in_force
@@ -71,7 +71,6 @@ def create_app(
     app.get("/quality", dependencies=[READS_RUNS])(quality_page)
     app.get("/tests", dependencies=[READS_RUNS])(tests_page)
     app.get("/matrix", dependencies=READS_ALL)(matrix.shown)
-    app.get("/explain", dependencies=READS_ALL)(explain.shown)
     app.get("/answered")(watched.answered)
     app.get("/watched")(watched.shown)  # both ask for the right to read each Dag that is named
     app.get("/progress", dependencies=READS_ALL)(progress.shown)

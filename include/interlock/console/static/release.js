@@ -118,7 +118,7 @@ async function readRelease() {
     readBanners(dagId),
     read(`interlock/findings?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`).catch((error) => ({ problem: error.message })),
     readProgress(),
-    read(`interlock/explain?dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(runId)}`).catch(() => null), // who may not read all of it
+    read(`interlock/api/v1/${runPath}/explanation`).catch(() => null), // who may not read all of it
   ]);
   const records = { waves: [] };
   const reasons = {};
@@ -289,12 +289,24 @@ function waiting({ questions, records, progress }) {
 // Why it stands still, and what moves it, if that is more than answers and what is ahead in the queue.
 const SAID_ELSEWHERE = new Set(["answer", "end_ahead"]);
 function standstill({ explanation, names }) {
-  const { state, why, acts } = explanation ?? { acts: [] };
-  if (!["waits", "stuck"].includes(state) || acts.every((act) => SAID_ELSEWHERE.has(act.kind))) return null;
+  const { state, why, acts, earliest } = explanation ?? { acts: [] };
   const by = (act) => (act.by.length ? ` (${act.by.map((user) => names.get(user) ?? user).join(", ")})` : "");
   const items = acts.map((act) => element("li", {}, `${act.what}${by(act)}${act.until ? `, until ${when(act.until)}` : ""}`));
-  return element("div", { class: `reason ${state === "stuck" ? "bad" : "wait"}` }, element("strong", {}, "Why it does not move: "), why, element("ul", {}, items));
+  const itself = earliest ? element("p", {}, `It moves by itself at ${when(earliest)} at the earliest.`) : "";
+  const still = ["waits", "stuck"].includes(state) && acts.some((act) => !SAID_ELSEWHERE.has(act.kind));
+  if (!still) return null;
+  return element("div", { class: `reason ${state === "stuck" ? "bad" : "wait"}` }, element("strong", {}, "Why it does not move: "), why, element("ul", {}, items), itself);
 }
+
+// What a permit would object to, asked early.
+function foreseen({ explanation }) {
+  const refusals = explanation?.refusals ?? [];
+  if (!refusals.length) return null;
+  return element("details", { class: "reason wait" }, element("summary", {}, `What would refuse a wave: ${refusals.length}`), element("ul", {}, refusals.map(refused)));
+}
+
+const refused = ({ at: start, what, who, next_step: next }) =>
+  element("li", {}, `${start ? `At its start, ${when(start)}: ` : ""}${what} Who can change it: ${who}. Next: ${next}.`);
 
 // Behind what a queued release waits, for whom that waits, and who can end that.
 function queued({ ahead, names }) {
@@ -347,6 +359,7 @@ function heading(release) {
     ...(findings.unsaid ?? []).map((what) => element("p", { class: "quiet" }, isolated(what))),
     queued({ ahead, names }),
     ...(still ? [still] : waiting({ questions, records, progress })),
+    foreseen(release),
     ...inGroups(own).flatMap(forReader),
   ];
 }

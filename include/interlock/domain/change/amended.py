@@ -7,17 +7,22 @@ void: where it is deployed to, who votes, and whatever cannot be compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import not_
 from typing import Any, Literal
 
 from pydantic import Field
 
+from interlock.domain.board import voting
 from interlock.domain.board.voting import BOOK
 from interlock.domain.canonical import Model, Sha256
 from interlock.domain.catalogue import ServiceCatalogue, Thresholds
-from interlock.domain.records import PolicyInForce, Rules
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import POLICY_RESOLVED
+from interlock.domain.ledger.reading import last_in
+from interlock.domain.records import PolicyInForce, ReleasePlan, RolloutPlan, Rules
 
-from .effective import NOTHING, compared, rules_for, said, shown_value, what_differs
+from .effective import NOTHING, compared, digest_now, rules_for, said, shown_value, what_differs
 from .tightening import ENTERPRISE, tighter
 
 Effect = Literal["asked", "ignored", "voids"]
@@ -142,3 +147,49 @@ def what_voids(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[st
     if in_force.rules is None:
         return what_differs(in_force, catalogue)
     return voiding(amendments_of(in_force, catalogue))
+
+
+def began_with(entries: Sequence[Entry]) -> PolicyInForce | None:
+    """Return the policy with which a release began; None: it has not begun."""
+    return last_in(entries, POLICY_RESOLVED, PolicyInForce)
+
+
+def changes_that_void(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> tuple[str, ...]:
+    """Say which rules of a release have changed since it began so that it is void."""
+    began = began_with(entries)
+    return what_voids(began, catalogue) if began else ()
+
+
+def digest_bound_to(plan: RolloutPlan, catalogue: ServiceCatalogue, entries: Sequence[Entry]) -> Sha256:
+    """Return the digest of the rules of a release: those with which it began, unless a change makes it void."""
+    began = began_with(entries)
+    if began is not None and began.digest == plan.policy_digest and not what_voids(began, catalogue):
+        return plan.policy_digest
+    return digest_now(plan.policy_digest, catalogue, plan.change_type)
+
+
+def rule_in_force(
+    catalogue: ServiceCatalogue,
+    plan: ReleasePlan | RolloutPlan,
+    entries: Sequence[Entry],
+    *,
+    irreversible: bool | None = None,
+) -> voting.VotingRule | None:
+    """Return what is asked of the votes on a release: what was asked when it began, and what is asked now.
+
+    What was loosened since is still asked. Of a release that is void, what is asked now: it gets no permit.
+
+    :param entries: the chain of the release.
+    :param irreversible: a step of it cannot be taken back; none: the frozen plan says so.
+    """
+    if plan.rehearsal:
+        return None
+    risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
+    if irreversible is None:
+        irreversible = isinstance(plan, RolloutPlan) and bool(plan.irreversible)
+    about: dict[str, Any] = {"change_type": plan.change_type, "risk": risk, "irreversible": irreversible}
+    now = voting.voting_rule(*catalogue, **about)
+    began = began_with(entries)
+    if began is None or began.rules is None or what_voids(began, catalogue):
+        return now
+    return voting.both(voting.rule_on_record(began.rules, **about), now)

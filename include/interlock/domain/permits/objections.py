@@ -96,6 +96,55 @@ def objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[
     return tuple(objection for check in _CHECKS for objection in check(plan, found, now))
 
 
+def foreseen_objections(plan: RolloutPlan, found: Circumstances, now: datetime) -> tuple[Objection, ...]:
+    """Return what would refuse a permit; that a vote is still open, or that it is too early, is no objection yet."""
+    left = (check for check in _CHECKS if check is not _check_board or found.decision is not None)
+    begun = plan.model_copy(update={"not_before": None})  # a copy has the digest of its content, so only for the time
+    return tuple(one for check in left for one in check(begun if check is _check_time else plan, found, now))
+
+
+def of_stops(stops: Sequence[str]) -> Iterator[Objection]:
+    """Yield why no permit is given during emergency stops.
+
+    :param stops: in words.
+    """
+    for stop in stops:
+        yield Objection(
+            what=f"Emergency stop: {_sentence(stop)}",
+            rule="an emergency stop halts all rollouts in its scope",
+            who="a person who may lift the stop",
+            next_step="trigger the release again when the stop is lifted",
+        )
+
+
+def of_freezes(freezes: Sequence[str]) -> Iterator[Objection]:
+    """Yield why no permit is given while calendars close an environment.
+
+    :param freezes: what they say, in words.
+    """
+    for freeze in freezes:
+        yield Objection(
+            what=f"Calendar: {_sentence(freeze)}",
+            rule="no changes are made while a calendar closes the environment",
+            who="the owner of the calendar in include/catalogue/calendars",
+            next_step="trigger the release again when the environment is open",
+        )
+
+
+def of_findings(findings: Sequence[str]) -> Iterator[Objection]:
+    """Yield why a release with findings gets no permit.
+
+    :param findings: in words.
+    """
+    for what in findings:
+        yield Objection(
+            what=f"The release has a finding: {_sentence(what)}",
+            rule="a release with a finding gets no permit",
+            who="the people under findings.notify of policy.yaml",
+            next_step="have the finding investigated, then trigger the release again",
+        )
+
+
 MAX_LISTED = 5
 
 
@@ -373,20 +422,8 @@ def _check_time(plan: RolloutPlan, found: Circumstances, now: datetime) -> Itera
             who="the requester of the release that holds the booking",
             next_step="trigger the release again when the environment is free",
         )
-    for stop in found.stops:
-        yield Objection(
-            what=f"Emergency stop: {_sentence(stop)}",
-            rule="an emergency stop halts all rollouts in its scope",
-            who="a person who may lift the stop",
-            next_step="trigger the release again when the stop is lifted",
-        )
-    for freeze in found.freezes:
-        yield Objection(
-            what=f"Calendar: {_sentence(freeze)}",
-            rule="no changes are made while a calendar closes the environment",
-            who="the owner of the calendar in include/catalogue/calendars",
-            next_step="trigger the release again when the environment is open",
-        )
+    yield from of_stops(found.stops)
+    yield from of_freezes(found.freezes)
 
 
 def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:
@@ -418,13 +455,7 @@ def _check_interventions(plan: RolloutPlan, found: Circumstances, now: datetime)
             who="the auditor, who can see the change in the audit log",
             next_step="trigger the release again",
         )
-    for what in found.findings:
-        yield Objection(
-            what=f"The release has a finding: {_sentence(what)}",
-            rule="a release with a finding gets no permit",
-            who="the people under findings.notify of policy.yaml",
-            next_step="have the finding investigated, then trigger the release again",
-        )
+    yield from of_findings(found.findings)
 
 
 def _check_installation(plan: RolloutPlan, found: Circumstances, now: datetime) -> Iterator[Objection]:

@@ -10,15 +10,13 @@ from interlock.adapters.catalogue.catalogue import version_of
 from interlock.adapters.catalogue.commits import commit_of
 from interlock.domain.board import voting
 from interlock.domain.catalogue import ServiceCatalogue, Thresholds
-from interlock.domain.change.amended import Amended, Amendment, amendments_of, strictest, what_voids
+from interlock.domain.change.amended import Amended, Amendment, amendments_of, began_with, strictest
 from interlock.domain.change.effective import digest_now
 from interlock.domain.change.environments import thresholds_in
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.errors import AlreadyRecorded, PolicyViolation
-from interlock.domain.ledger.chain import Entry
-from interlock.domain.ledger.kinds import POLICY_RESOLVED, RULES_AMENDED
-from interlock.domain.ledger.reading import last_in
-from interlock.domain.records import PolicyInForce, ReleasePlan, RolloutPlan
+from interlock.domain.ledger.kinds import RULES_AMENDED
+from interlock.domain.records import PolicyInForce
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import chain_entries, this_chain, this_task
@@ -28,26 +26,6 @@ def at_its_commit(in_force: PolicyInForce) -> PolicyInForce:
     """Return the policy of a release that begins, with the commit of the catalogue."""
     commit = commit_of(catalogue_folder())
     return in_force.model_copy(update={"commit": commit}) if commit else in_force
-
-
-def began_with(entries: Sequence[Entry]) -> PolicyInForce | None:
-    """Return the policy with which a release began; None: it has not begun."""
-    return last_in(entries, POLICY_RESOLVED, PolicyInForce)
-
-
-def rule_in_force(
-    catalogue: ServiceCatalogue, plan: ReleasePlan | RolloutPlan, risk: int, *, irreversible: bool
-) -> voting.VotingRule | None:
-    """Return what is asked of the votes on a release: what was asked when it began, and what is asked now.
-
-    What was loosened since is still asked. Of a release that is void, what is asked now: it gets no permit.
-    """
-    about: dict[str, Any] = {"change_type": plan.change_type, "risk": risk, "irreversible": irreversible}
-    now = voting.voting_rule(*catalogue, **about)
-    began = began_with(chain_entries())
-    if began is None or began.rules is None or what_voids(began, catalogue):
-        return now
-    return voting.both(voting.rule_on_record(began.rules, **about), now)
 
 
 def thresholds_in_force(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.catalogue import ServiceCatalogue
+from interlock.domain.change.amended import began_with
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
@@ -29,7 +30,7 @@ from interlock.domain.records import (
     ReleasePlan,
     SuiteRuns,
 )
-from interlock.stages.approvals.amended import began_with, thresholds_in_force
+from interlock.stages.approvals.amended import thresholds_in_force
 from interlock.stages.runtime.evidence import chain_entries, record
 
 ON_TEST = "test"

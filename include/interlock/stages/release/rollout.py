@@ -17,6 +17,7 @@ from interlock.domain.board import seats, voting
 from interlock.domain.board.questions import ASK_BOARD
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import PRODUCTION, Policy, Service, ServiceCatalogue
+from interlock.domain.change.amended import rule_in_force
 from interlock.domain.change.request import ReleaseRequest
 from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import AssetMissing, GateRejected
@@ -47,7 +48,7 @@ from interlock.domain.runbook.planning import (
     refuse_missing_scripts,
     refuse_unvoted,
 )
-from interlock.stages.approvals.amended import note, refuse_unasked, rule_in_force
+from interlock.stages.approvals.amended import note, refuse_unasked
 from interlock.stages.approvals.await_authorities import AwaitAuthorities
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
@@ -147,12 +148,7 @@ def rule_of(
 
     :param irreversible: a step of it cannot be taken back; none: the frozen plan says so.
     """
-    if plan.rehearsal:
-        return None
-    risk = plan.risk if isinstance(plan.risk, int) else plan.risk.score
-    if irreversible is None:
-        irreversible = isinstance(plan, RolloutPlan) and bool(plan.irreversible)
-    return rule_in_force(catalogue, plan, risk, irreversible=irreversible)
+    return rule_in_force(catalogue, plan, chain_entries(), irreversible=irreversible)
 
 
 def prove_back_out(catalogue: ServiceCatalogue, environment: str, targets: tuple[Host, ...]) -> BackOutPlan:

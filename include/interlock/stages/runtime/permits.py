@@ -17,11 +17,13 @@ from interlock.adapters.aws import ec2
 from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
-from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
-from interlock.domain.change.amended import amendments_of, tightened, what_voids
-from interlock.domain.change.effective import digest_now
-from interlock.domain.change.environments import stops_of
+from interlock.domain.change.amended import (
+    amendments_of,
+    began_with,
+    digest_bound_to,
+    tightened,
+)
 from interlock.domain.change.tightening import ENTERPRISE
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
@@ -34,41 +36,28 @@ from interlock.domain.ledger.kinds import (
     BASELINE_MEASURED,
     FINDING,
     MANIFEST_FROZEN,
-    MIGRATION_REHEARSED,
-    PATH_JUDGED,
-    PATH_PASSED,
-    PATH_TESTED,
-    PATH_WAIVED,
     PERMIT_REFUSED,
-    PLAN_MADE,
-    QUALITY_JUDGED,
-    QUALITY_WAIVED,
-    RELEASE_CLOSED,
     ROLLOUT_FROZEN,
     SUITES_RUN,
     WAVE_DEPLOYED,
 )
-from interlock.domain.ledger.reading import all_in, last_in, last_of_each, plan_in
+from interlock.domain.ledger.reading import last_in, plan_in
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.permits import ended_releases, permit
 from interlock.domain.permits import objections as permits_objections
 from interlock.domain.permits.connections import changes
+from interlock.domain.permits.found import by_its_chain
 from interlock.domain.permits.hosts import host_changes
-from interlock.domain.permits.objections import Circumstances, FoundOnPath
+from interlock.domain.permits.objections import Circumstances
 from interlock.domain.permits.permit import Purpose
 from interlock.domain.permits.production import Production
 from interlock.domain.permits.withdrawal import refuse_called_off
 from interlock.domain.records import (
     Decision,
-    EnvironmentPassed,
-    EnvironmentTested,
     Host,
-    MigrationRehearsal,
-    QualityReport,
     ReleasePlan,
     RolloutPlan,
     SuiteRuns,
-    Waiver,
 )
 from interlock.stages.approvals import amended
 from interlock.stages.approvals.authorities import read_for_permit
@@ -303,7 +292,7 @@ def admission_to_return(
                 chain=chain,
                 environment=plan.environment,
                 hosts=_addresses(hosts),
-                catalogue=_bound_to(plan, catalogue, _entries_of(chain)),
+                catalogue=digest_bound_to(plan, catalogue, _entries_of(chain)),
                 service=plan.service,
                 plan=plan.digest,
                 bundle=plan.bundle.sha256,
@@ -313,20 +302,6 @@ def admission_to_return(
         yield _admission(plan, office, ask, "return", halt=partial(refuse_stopped, plan.service, plan.environment))
 
 
-def _changes(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> tuple[str, ...]:
-    """Say which rules of the release have changed since it began."""
-    began = amended.began_with(entries)
-    return what_voids(began, catalogue) if began else ()
-
-
-def _bound_to(plan: RolloutPlan, catalogue: ServiceCatalogue, entries: Sequence[Entry]) -> Sha256:
-    """Return the digest of the rules of a release: those with which it began, unless a change makes it void."""
-    began = amended.began_with(entries)
-    if began is not None and began.digest == plan.policy_digest and not what_voids(began, catalogue):
-        return plan.policy_digest
-    return digest_now(plan.policy_digest, catalogue, plan.change_type)
-
-
 def _entries_of(chain: str) -> tuple[Entry, ...]:
     with resources.ledger() as ledger:
         return ledger.entries(chain)
@@ -334,7 +309,7 @@ def _entries_of(chain: str) -> tuple[Entry, ...]:
 
 def _judged_again(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> dict[str, Any]:
     """Return the reports of quality by thresholds that are tighter now, or which thresholds they do not hold."""
-    began = amended.began_with(entries)
+    began = began_with(entries)
     if began is None or last_in(entries, SUITES_RUN, SuiteRuns) is None:
         return {}  # of a rollback, the review of the earlier release counts
     found = amendments_of(began, catalogue)
@@ -435,23 +410,14 @@ def circumstances(
         in_force = stops_in_force(ledger.entries(INSTALLATION, kind=STOPS), service, now)
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
-    frozen = plan_in(entries)
     read = read_for_permit(plan, entries)
-    quality = [entry for entry in entries if entry.kind == QUALITY_JUDGED]
+    recorded = by_its_chain(catalogue, plan, entries, partial(count_sign_off, catalogue))
     return Circumstances(
-        frozen=frozen.digest if frozen else None,
         decision=decision,
-        catalogue=_bound_to(plan, catalogue, entries),
-        changes=_changes(entries, catalogue),
         **_judged_again(entries, catalogue),
         bundle=resources.store().digest_of(plan.bundle),
         authorities=tuple(one.why for one in read if one.why and not one.unread),
         unread=tuple(one.why for one in read if one.unread),
-        quality=QualityReport.from_xcom(quality[-1].payload) if quality else None,
-        waivers=tuple(Waiver.from_xcom(entry.payload) for entry in entries if entry.kind == QUALITY_WAIVED),
-        environments=_on_path(catalogue, plan, entries),
-        migrations=last_in(entries, MIGRATION_REHEARSED, MigrationRehearsal),
-        closed=any(entry.kind == RELEASE_CLOSED for entry in entries),
         unsigned=unsigned.sentence if unsigned else "",
         stops=tuple(map(str, in_force)),
         freezes=calendars.closed_now(catalogue, plan.environment, under_way=under_way),
@@ -463,36 +429,10 @@ def circumstances(
             *([broken.sentence] if broken else ()),
             *(str(entry.payload.get("what")) for entry in (*entries, *about) if entry.kind == FINDING),
         ),
-        installation=installation.faults_now(catalogue, plan.change_type, settle=not _changes(entries, catalogue)),
+        installation=installation.faults_now(catalogue, plan.change_type, settle=not recorded["changes"]),
         booked=bookings.taken(plan.service, plan.environment, this_chain()),
         **of_version,
-    )
-
-
-def _on_path(catalogue: ServiceCatalogue, plan: RolloutPlan, entries: Sequence[Entry]) -> tuple[FoundOnPath, ...]:
-    """Return what the ledger, and Airflow's record of the votes, have of the environments before production."""
-    if plan.rehearsal or plan.rolls_back or not catalogue.service.path:
-        return ()
-    planned = last_in(entries, PLAN_MADE, ReleasePlan)
-    step = planned.bump if planned else None
-    passed = last_of_each(entries, PATH_PASSED, EnvironmentPassed)
-    tested = last_of_each(entries, PATH_TESTED, EnvironmentTested)
-    judged = last_of_each(entries, PATH_JUDGED, QualityReport)
-    waivers = all_in(entries, PATH_WAIVED, Waiver)
-    return tuple(
-        FoundOnPath(
-            environment=name,
-            left_out=stop.left_out,
-            soak=stop.soak,
-            must_be_signed=stop.sign_off is not None,
-            passed=passed.get(name),
-            tested=tested.get(name),
-            quality=judged.get(name),
-            waivers=tuple(waiver for waiver in waivers if waiver.environment == name),
-            decision=None if stop.left_out or name not in tested else count_sign_off(catalogue, tested[name]),
-        )
-        for stop in stops_of(catalogue.policy, catalogue.service, change_type=plan.change_type, step=step)
-        if (name := stop.environment)
+        **recorded,
     )
 
 
@@ -585,7 +525,7 @@ def _issue(
         chain=this_chain(),
         environment=plan.environment,
         hosts=_addresses(hosts),
-        catalogue=_bound_to(plan, catalogue, chain_entries()),
+        catalogue=digest_bound_to(plan, catalogue, chain_entries()),
         service=plan.service,
         way_back=way_back,
         wave=wave,

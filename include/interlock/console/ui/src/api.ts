@@ -27,6 +27,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explained
+         * @description Return why a release, a rollback or a train does not move now, and what moves it.
+         *
+         *     Doing what `acts` lists moves it; of several acts about one task, one is enough. `refusals` are what would refuse a
+         *     wave now or, with a time, at its start.
+         */
+        get: operations["explained_dags__dag_id__dagRuns__dag_run_id__explanation_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/measures": {
         parameters: {
             query?: never;
@@ -168,7 +191,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "answer" | "unpause" | "end_ahead" | "wait" | "retry" | "work" | "schedule";
+            kind: "answer" | "unpause" | "end_ahead" | "wait" | "override" | "retry" | "work" | "pool" | "schedule" | "trigger" | "replace";
             /**
              * Task
              * @description The task that it is about
@@ -331,6 +354,40 @@ export interface components {
              * @description The finding, in a sentence
              */
             what: string;
+        };
+        /**
+         * Explanation
+         * @description Why a release does not move.
+         */
+        Explanation: {
+            /**
+             * Acts
+             * @description Of several about one task, one is enough
+             * @default []
+             */
+            acts: components["schemas"]["Act"][];
+            /**
+             * Earliest
+             * @description When it moves by itself at the earliest; none: not known
+             */
+            earliest?: string | null;
+            /**
+             * Refusals
+             * @description What would be refused if a wave began now, or at its start
+             * @default []
+             */
+            refusals: components["schemas"]["Refusal"][];
+            /**
+             * State
+             * @description stuck: nobody and nothing that it waits for is expected to come by itself
+             * @enum {string}
+             */
+            state: "ended" | "moves" | "waits" | "stuck";
+            /**
+             * Why
+             * @description A sentence
+             */
+            why: string;
         };
         /**
          * FigureSummary
@@ -687,6 +744,25 @@ export interface components {
             total_entries: number;
         };
         /**
+         * Refusal
+         * @description What would refuse a wave.
+         */
+        Refusal: {
+            /**
+             * At
+             * @description When it would; none: now
+             */
+            at?: string | null;
+            /** Next Step */
+            next_step: string;
+            /** Rule */
+            rule: string;
+            /** What */
+            what: string;
+            /** Who */
+            who: string;
+        };
+        /**
          * Row
          * @description A service.
          */
@@ -766,9 +842,9 @@ export interface components {
             path: string;
             /**
              * Refusals
-             * @description What would be refused if a wave began now
+             * @description What would be refused if a wave began now, or at its start
              */
-            refusals: string[];
+            refusals: components["schemas"]["Refusal"][];
             /**
              * State
              * @enum {string}
@@ -814,6 +890,213 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BoardCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    explained_dags__dag_id__dagRuns__dag_run_id__explanation_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explanation"];
                 };
             };
             /** @description Unauthorized */

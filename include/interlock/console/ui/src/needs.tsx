@@ -90,8 +90,11 @@ function Stands({ one }: { one: Standing }) {
           {`Next: ${act.what}${act.by.length ? `, by ${act.by.join(", ")}` : ""}${act.until ? `, until ${when(act.until)}` : ""}`}
         </Quiet>
       ))}
+      {one.earliest ? <Quiet>{`Moves by itself at ${when(one.earliest)} at the earliest`}</Quiet> : null}
       {one.refusals.map((refusal) => (
-        <Text color="fg.error" fontSize="sm" key={refusal}>{`A wave would be refused now: ${refusal}`}</Text>
+        <Text color="fg.error" fontSize="sm" key={`${refusal.at}${refusal.what}`}>
+          {`A wave would be refused ${refusal.at ? `at its start, ${when(refusal.at)}` : "now"}: ${refusal.what} Who can change it: ${refusal.who}.`}
+        </Text>
       ))}
     </Card>
   );
