@@ -89,6 +89,9 @@ chaos: tools $(TESTED) ## release without pause on a cluster whose components ar
 migrations: $(TESTED) ## release generated pairs of versions that change a database, with faults (PAIRS=500, SEED=…)
 	@$(BIN)/python -m tests.migrations --pairs $(or $(PAIRS),500) $(if $(SEED),--seed $(SEED))
 
+mutations-released: $(TESTED) ## request releases with changed bytes, attestations or identities of a whole stack (MUTATIONS=200, SEED=…)
+	@$(BIN)/python -m tests.released_mutations --mutations $(or $(MUTATIONS),200) $(if $(SEED),--seed $(SEED))
+
 mutation: $(TESTED) ## change the code of votes, permits and ledger in every small way: do the tests notice? (some minutes)
 	@nice $(BIN)/python -m tests.mutation
 
