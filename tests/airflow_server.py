@@ -123,6 +123,8 @@ class AirflowServer(ThreadingHTTPServer):
             comment=question["params_input"].get("comment", ""),
             conditions=question["params_input"].get("conditions", ""),
             evidence=question["params_input"].get("evidence", ""),
+            step=question["params_input"].get("step", ""),
+            defect=question["params_input"].get("defect", ""),
             question=digest_of(question),
         )
         payload = given_payload(CHAIN, given, at)

@@ -366,7 +366,7 @@ class DefectLine(Model):
         exclude_if=not_,
         description="Why it stops the release; if it is accepted: when the acceptance has ended; empty: it does not",
     )
-    failed: bool = Field(False, exclude_if=not_, description="Whether its test case failed in this release")
+    failed: bool = Field(False, exclude_if=not_, description="Whether its test case failed with it in this release")
 
 
 class FailedExpectation(Model):
@@ -434,6 +434,8 @@ class Vote(Model):
     evidence: str = Field(
         "", exclude_if=not_, description="Of a test case: the address or the text of what shows the result"
     )
+    step: str = Field("", exclude_if=not_, description="Of a test case that failed: the number of the step")
+    defect: str = Field("", exclude_if=not_, description="Of a test case that failed: the open defect that it shows")
     at: datetime | None = None
 
 

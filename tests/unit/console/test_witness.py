@@ -97,13 +97,18 @@ FORM = {"comment": "Fine", "conditions": "", "confirmed": True}
         pytest.param("Abstain", {"confirmed": False}, (), id="an abstention"),
         pytest.param("Acknowledge", {"confirmed": False}, (), id="an acknowledgement"),
         pytest.param("Acknowledge", {"comment": "", "confirmed": False}, ("Comment",), id="a silent acknowledgement"),
+        pytest.param(
+            "Failed", {"comment": "It says 0", "step": " "}, ("Failed at step",), id="a failure without a step"
+        ),
+        pytest.param("Failed", {"comment": "It says 0", "step": "the last"}, ("Failed at step",), id="a step in words"),
+        pytest.param("Failed", {"comment": "It says 0", "step": None}, ("Failed at step",), id="no step"),
     ],
 )
 def test_an_answer_in_the_form_has_a_reason_and_a_decisive_one_is_confirmed(
     choice: str, form: dict[str, Any], lacks: tuple[str, ...]
 ) -> None:
     why = does_not_count("ben", answered({"chosen_options": [choice], "params_input": {**FORM, **form}}), **NO_DEADLINE)
-    assert [field for field in ("Comment", "Final answer") if field in why] == list(lacks)
+    assert [field for field in ("Comment", "Final answer", "Failed at step") if field in why] == list(lacks)
     assert (f"then choose “{choice}” again" in why) is bool(lacks)
 
 

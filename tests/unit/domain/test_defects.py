@@ -19,14 +19,23 @@ from interlock.domain.testing.defects import (
     lines_of,
     new_defects,
     open_defects,
+    other_than_accepted,
 )
+from interlock.domain.testing.results import CaseRow
 from tests.clock import NOW
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_test_matrix import result
 
+STEP = "Open /."
 CHAIN = chain_of_defects("bike-shop")
 OF = {"service": "bike-shop", "owner": "the shop's team"}
+
+
+def row(case: str, found: Any, *, defect: str = "", step: str = "Open /.") -> CaseRow:
+    """Return the row of a case that was run."""
+    about: dict[str, Any] = {"title": case, "role": "tester", "proves": (), "expected_artifact": "a" * 64}
+    return CaseRow(case=case, result=found, step=step, defect=defect, **about)
 
 
 class Book:
@@ -43,8 +52,12 @@ class Book:
         key = f"{kind}/{len(self.entries)}"
         self.ledger.append(CHAIN, kind, what.to_xcom(), actor="a task", key=key)
 
-    def fail(self, *cases: str, release: str = "r1", version: str = "1.1.0") -> list[str]:
-        results = [result(case, "failed") for case in cases]
+    def fail(self, *cases: str, release: str = "r1", version: str = "1.1.0", known: bool = False) -> list[str]:
+        """Let cases fail, each at the same step as ever.
+
+        :param known: whether the testers recognise the first defect of each.
+        """
+        results = [result(case, "failed", step=STEP, defect=f"{case}-1" if known else "") for case in cases]
         found = new_defects(self.entries, results, version=version, release=release, **OF)
         for defect in found:
             self.put(DEFECT_OPENED, defect)
@@ -61,8 +74,8 @@ class Book:
         self, *passed: str, release: str = "r2", failed: tuple[str, ...] = (), **stopped_by: Any
     ) -> list[tuple[str, str, bool]]:
         of = {
-            **dict.fromkeys(((case, "test") for case in failed), "failed"),
-            **{(case, "test"): "passed" for case in passed},
+            **{(case, "test"): row(case, "failed", defect=f"{case}-1") for case in failed},
+            **{(case, "test"): row(case, "passed") for case in passed},
         }
         limit = limit_of(stopped_by, ("test", "production"))
         lines = lines_of(open_defects(self.entries), of, release=release, limit=limit, now=NOW)
@@ -72,12 +85,66 @@ class Book:
 def test_a_case_that_fails_again_has_one_defect_until_it_is_closed() -> None:
     book = Book()
     assert book.fail("basket", "menu") == ["basket-1", "menu-1"]
-    assert book.fail("basket", release="r2") == [], "it is open: its id survives the next release"
+    assert book.fail("basket", release="r2", known=True) == [], "it is open: its id survives the next release"
+    assert book.fail("basket") == [], "a retry opens none again"
     book.close("basket-1")
     assert [one.defect.id for one in open_defects(book.entries)] == ["menu-1"]
     assert book.fail("basket", release="r3") == ["basket-2"]
     assert by_case(open_defects(book.entries), "test") == {"menu": ["menu-1"], "basket": ["basket-2"]}
     assert by_case(open_defects(book.entries), "staging") == {}
+
+
+OTHERS = {
+    "another step": {"step": "Open /menu."},
+    "no step": {"step": ""},
+    "the tester did not recognise it": {"defect": ""},
+    "another defect": {"defect": "basket-7"},
+}
+
+
+@pytest.mark.parametrize("said", OTHERS.values(), ids=OTHERS)
+def test_a_case_that_fails_in_another_way_has_another_defect(said: dict[str, str]) -> None:
+    book = Book()
+    book.fail("basket")
+    failed = result("basket", "failed", **{"step": STEP, "defect": "basket-1", **said})
+    (defect,) = new_defects(book.entries, [failed], version="1.2.0", release="r2", **OF)
+    assert (defect.id, defect.step) == ("basket-2", failed.step)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({}, None),
+        (
+            {"step": "Open /menu."},
+            "basket-1 is accepted as known at the step “Open /.”, but this failed at the step “O",
+        ),
+        ({"step": ""}, "but this failed at a step that the tester did not name"),
+        ({"defect": ""}, "basket-1 is accepted as known, but the tester did not see it again"),
+    ],
+)
+def test_an_acceptance_covers_only_the_failure_that_was_accepted(said: dict[str, str], why: str | None) -> None:
+    book = Book()
+    book.fail("basket", "menu")
+    book.accept("basket-1", hours=1)
+    failure = row("basket", "failed", **{"defect": "basket-1", **said})
+    opened = open_defects(book.entries)
+    found = other_than_accepted(opened, failure, "test", NOW)
+    assert found == why or (why and why in (found or ""))
+    assert other_than_accepted(opened, failure, "staging", NOW) == "", "it was accepted where it was found"
+    assert other_than_accepted(opened, row("menu", "failed", defect="menu-1"), "test", NOW) == ""
+    (line, _) = lines_of(opened, {("basket", "test"): failure}, release="r2", limit=None, now=NOW)
+    assert line.failed == (why is None), "who waives the failure of this release has not seen the other one"
+
+
+def test_a_defect_of_which_no_step_is_on_record_covers_no_failure() -> None:
+    book = Book()
+    for defect in new_defects([], [result("basket", "failed")], version="1.1.0", release="r1", **OF):
+        book.put(DEFECT_OPENED, defect)
+    book.accept("basket-1", hours=1)
+    failure = row("basket", "failed", defect="basket-1", step="")
+    found = other_than_accepted(open_defects(book.entries), failure, "test", NOW)
+    assert found == "basket-1 is accepted as known, but at which step it fails is not on record"
 
 
 def test_only_what_failed_becomes_a_defect_and_says_who_found_what_where() -> None:
@@ -172,7 +239,8 @@ def test_who_waives_a_failure_accepts_the_defects_behind_it() -> None:
     book.fail("menu", release="r2")
     book.accept("search-1", hours=1)
     limit = limit_of({"production": "major"}, ["production"])
-    failing = dict.fromkeys([("menu", "test"), ("basket", "test"), ("search", "test"), ("prices", "uat")], "failed")
+    failing = {(name, "test"): row(name, "failed", defect=f"{name}-1") for name in ("menu", "basket", "search")}
+    failing["prices", "uat"] = row("prices", "failed")
     lines = lines_of(open_defects(book.entries), failing, release="r2", limit=limit, now=NOW)
     stopped = releases.failure().model_copy(update={"suite": "defects", "expected": "no open defect stops the release"})
     failed = stopped.model_copy(update={"suite": "cases", "expected": "no test case failed"})

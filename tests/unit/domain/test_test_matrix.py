@@ -16,7 +16,7 @@ def planned(name: str, *, demanded: bool = True, **changes: Any) -> PlannedCase:
     return PlannedCase(case=case(name, **changes), file="qa/cases.yaml", because=because, testers=("tess",))
 
 
-def result(name: str, found: str = "passed", environment: str = "test") -> CaseResult:
+def result(name: str, found: str = "passed", environment: str = "test", **said: str) -> CaseResult:
     return CaseResult.model_validate(
         {
             "case": name,
@@ -28,6 +28,7 @@ def result(name: str, found: str = "passed", environment: str = "test") -> CaseR
             "at": releases.AT,
             "artifact": "a" * 64,
             "binds": "b" * 64,
+            **said,
         }
     )
 

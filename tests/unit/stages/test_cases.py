@@ -65,6 +65,7 @@ cases:
     steps: [Look at each page.]
     expected: It has one.
 """
+EXPECTED = "The total is the sum of both prices."
 RULES = {
     "repository": ["qa/cases.yaml"],
     "components": {"basket": ["shop/basket*"], "repairs": ["shop/repairs*"]},
@@ -183,6 +184,7 @@ def test_each_tester_gets_one_mail_and_each_case_is_a_question(
     ]
     assert "Add two bikes to the basket." in questions[0]["body"]
     assert ARTIFACT.bundle.sha256 in questions[0]["body"]
+    assert "| 2 | Expected: " in questions[0]["body"], "a tester says at which number it failed"
     assert Counter(mailbox.to) == {"sam": 1, "audrey": 1}
     assert "has 2 test cases for you" in mailbox.words(mailbox.to.index("sam"))
     asked(running, project)
@@ -207,7 +209,7 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         for index, one in enumerate(questions)
     ]
     said = {"comment": "It says 0", "evidence": "https://files.example/basket.png"}
-    airflow.answer(open_[0], "audrey", "Failed", params_input=said)
+    airflow.answer(open_[0], "audrey", "Failed", params_input={**said, "step": "2", "defect": "basket-total-7"})
     results = CaseRuns.from_xcom(cases.record_cases.function("bike-shop", in_force_of(), plan, tests))
     (payload,) = [payload for kind, payload in running.recorded if kind == CASE_TESTED]
     assert {key: payload[key] for key in ("case", "result", "by", "severity", "comment", "evidence", "artifact")} == {
@@ -218,6 +220,7 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         **said,
         "artifact": ARTIFACT.bundle.sha256,
     }
+    assert (payload["step"], payload["defect"]) == (EXPECTED, "basket-total-7")
     assert payload["at"] == open_[0]["responded_at"].replace("+00:00", "Z")
     assert results.counts == {"failed": 1, "not_run": 1}
     (defect,) = [payload for kind, payload in running.recorded if kind == DEFECT_OPENED]
@@ -230,7 +233,12 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         "version": "1.1.0",
     }
     told = mailbox.words(mailbox.to.index("team"))
-    for part in ("basket-total-1", "severity critical, in test", "What happened: It says 0"):
+    for part in (
+        "basket-total-1",
+        "severity critical, in test",
+        f"Failed at: {EXPECTED}",
+        "What happened: It says 0",
+    ):
         assert part in told, part
     again = cases.record_cases.function("bike-shop", in_force_of(), plan, tests)
     assert CaseRuns.from_xcom(again) == results
@@ -253,7 +261,14 @@ def test_an_answer_of_the_clerk_is_no_result(
 
 def test_a_case_with_an_open_defect_must_be_run_again(running: RunningTask, project: dict[str, str]) -> None:
     found = result("repairs", "failed")
-    opened = new_defects([], [found], service="bike-shop", owner="us", version="1.0.0", release="r0")
+    opened = new_defects(
+        [],
+        [found.model_copy(update={"step": "Open /"})],
+        service="bike-shop",
+        owner="us",
+        version="1.0.0",
+        release="r0",
+    )
     running.knows(DEFECT_OPENED, opened[0])
     _, planned_ = planned(running, plan_of(project))
     assert planned_["repairs"].because == ("the defect repairs-1 is open",)

@@ -42,7 +42,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
     monkeypatch.setattr(resources, "signer", lambda: None)
     monkeypatch.setattr(requests, "WITNESS_TIMEOUT_SECONDS", 0.0)
     about = {"service": "bike-shop", "owner": "the team", "version": "1.0.0", "release": "r1"}
-    for defect in new_defects([], [result("basket", "failed"), result("menu", "failed")], **about):
+    for defect in new_defects([], [result(name, "failed", step="Open /.") for name in ("basket", "menu")], **about):
         kept.append(CHAIN, DEFECT_OPENED, defect.to_xcom(), actor="a task", key=defect.id)
     return kept
 
@@ -98,17 +98,31 @@ def test_without_a_rule_nobody_may(ledger: MemoryLedger, tmp_path: Path) -> None
 
 def test_a_case_that_fails_because_of_a_known_defect_fails_no_release(ledger: MemoryLedger) -> None:
     rows = [
-        CaseRow(case=name, title=name, role="tester", proves=(), result=found, expected_artifact="a" * 64)
+        CaseRow(
+            case=name,
+            title=name,
+            role="tester",
+            proves=(),
+            result=found,
+            expected_artifact="a" * 64,
+            step="Open /.",
+            defect=f"{name}-1",
+        )
         for name, found in (("basket", "failed"), ("menu", "failed"), ("prices", "passed"))
     ]
 
-    def known(environment: str = "test") -> list[str]:
-        return [row.result for row in defects.with_known("bike-shop", environment, rows)]
+    def known(environment: str = "test", **said: str) -> list[str]:
+        told = [row.model_copy(update=said) for row in rows]
+        return [row.result for row in defects.with_known("bike-shop", environment, told)]
 
     assert known() == ["failed", "failed", "passed"]
     accept(ledger)
     assert known() == ["known_defect", "failed", "passed"]
     assert known("staging") == ["failed", "failed", "passed"], "it was accepted where it was found"
+    assert known(step="Open /menu.") == ["failed", "failed", "passed"]
+    assert known(defect="") == ["failed", "failed", "passed"]
+    other, menu, _ = defects.with_known("bike-shop", "test", [rows[0].model_copy(update={"defect": ""}), *rows[1:]])
+    assert (other.other, menu.other) == ("basket-1 is accepted as known, but the tester did not see it again", "")
 
 
 def test_the_team_and_the_notified_are_told(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,9 @@ class Answer(Model):
     choice: str | None
     comment: str
     conditions: str = ""
-    evidence: str = Field("", exclude_if=not_, description="Only answers to test cases have it")
+    evidence: str = Field("", exclude_if=not_, description="Only answers to test cases have it; so have the next two")
+    step: str = Field("", exclude_if=not_)
+    defect: str = Field("", exclude_if=not_)
     at: datetime | None
     asked_at: datetime | None = Field(None, exclude=True, description="For the wait; no part of what is kept")
     options: tuple[str, ...] = Field((), exclude=True, description="For closing it; no part of what is kept")
@@ -68,6 +70,8 @@ class Answer(Model):
             comment=self.comment,
             conditions=self.conditions,
             evidence=self.evidence,
+            step=self.step,
+            defect=self.defect,
             at=self.at,
         )
 
@@ -398,6 +402,8 @@ def _answer(detail: dict[str, Any]) -> Answer:
         comment=_words(detail.get("params_input"), "comment"),
         conditions=_words(detail.get("params_input"), "conditions"),
         evidence=_words(detail.get("params_input"), "evidence"),
+        step=_words(detail.get("params_input"), "step"),
+        defect=_words(detail.get("params_input"), "defect"),
         at=detail.get("responded_at"),
         asked_at=detail.get("created_at"),
         options=tuple(detail.get("options") or ()),

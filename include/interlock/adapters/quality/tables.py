@@ -93,6 +93,10 @@ def _failed_requests(row: Row) -> str:
     return f": {', '.join(f'{count} times {what}' for what, count in found.items())}" if found else ""
 
 
+def _other_failure(row: Row) -> str:
+    return f": {row['other']}" if row.get("other") else ""
+
+
 def _refused_licence(row: Row, thresholds: Thresholds) -> str:
     if row["unknown"]:
         return ""  # judged as what it is
@@ -164,6 +168,7 @@ TABLES = {
     "cases": Table(
         {"result": TEXT, "other_artifact": TEXT, "barred": TEXT, "comment": TEXT},
         name="{case}: {title}",
+        told=_other_failure,
         shown=("comment",),
         derived={"other_artifact": _other_artifact, "comment": _first_words},
     ),

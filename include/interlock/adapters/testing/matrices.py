@@ -56,6 +56,8 @@ def _not_yet_recorded(
                     choice=given["choice"],
                     comment=given.get("comment", ""),
                     evidence=given.get("evidence", ""),
+                    step=given.get("step", ""),
+                    defect=given.get("defect", ""),
                     at=entry.at,
                 )
                 if 0 <= index < len(asked) and (result := result_of(plan, asked[index], [vote])):

@@ -21,7 +21,7 @@ from interlock.console.control.lookups import deadline_of, question_of
 from interlock.console.control.routes import RequestKind
 from interlock.console.control.rules import is_controlled
 from interlock.domain.board.accounts import CLERK
-from interlock.domain.board.forms import COMMENT, CONDITIONS, EVIDENCE, incomplete
+from interlock.domain.board.forms import COMMENT, CONDITIONS, DEFECT, EVIDENCE, STEP, incomplete
 from interlock.domain.board.waivers import lacks_reason
 from interlock.domain.canonical import sha256_of
 from interlock.domain.dag_names import EMERGENCY_STOP
@@ -152,6 +152,8 @@ def _answer(user: str, asked: CurrentRequest) -> GivenAnswer | None:
         comment=_text(words.get(COMMENT)),
         conditions=_text(words.get(CONDITIONS)),
         evidence=_text(words.get(EVIDENCE)),
+        step=_text(words.get(STEP)),
+        defect=_text(words.get(DEFECT)),
     )
 
 

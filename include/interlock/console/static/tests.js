@@ -25,7 +25,12 @@ function row(one, names) {
     one.environment,
     pill(...STATES[one.state]),
     one.by ? [called(one.by), at(one.at)] : one.testers.length ? quiet(`for ${one.testers.map(called).join(" or ")}`) : "",
-    [one.comment ? isolated(one.comment) : "", one.evidence ? element("div", {}, code(one.evidence)) : ""],
+    [
+      one.comment ? isolated(one.comment) : "",
+      one.evidence ? element("div", {}, code(one.evidence)) : "",
+      one.step ? quiet("at the step “", isolated(one.step), "”") : "",
+      one.defect ? quiet("known as ", code(one.defect)) : "",
+    ],
     one.because.length ? quiet(one.because.join("; ")) : "",
   ];
 }

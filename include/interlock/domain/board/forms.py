@@ -6,26 +6,28 @@ only what it sends is checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
-from interlock.domain.testing.results import PASSED
+from interlock.domain.testing.results import FAILED, PASSED
 from interlock.domain.trigger_form import MULTILINE, Form
 
 from .decision import ABSTAIN
 
 COMMENT, CONDITIONS, CONFIRMED, EVIDENCE = "comment", "conditions", "confirmed", "evidence"
+STEP, DEFECT = "step", "defect"
 """The names of the fields."""
 ACKNOWLEDGE, NOT_READY = "Acknowledge", "Not ready"
 NOT_DECISIVE = frozenset({ABSTAIN, ACKNOWLEDGE})
 """Answers that need no confirmation: none of them ends a release or lets it go on by itself."""
 NEEDS_NO_REASON = frozenset({PASSED})
 """Answers that need no comment: there is nothing to explain."""
-MAX_LENGTHS = {COMMENT: 4000, CONDITIONS: 4000, EVIDENCE: 2000}
+MAX_LENGTHS = {COMMENT: 4000, CONDITIONS: 4000, EVIDENCE: 2000, STEP: 3, DEFECT: 100}
 """Characters of each text of a form."""
-_COMMENT_TITLE, _CONFIRMED_TITLE = "Comment (required)", "Final answer"
+_COMMENT_TITLE, _CONFIRMED_TITLE, _STEP_TITLE = "Comment (required)", "Final answer", "Failed at step"
 
 
 class AnswerForm(Form):
@@ -70,6 +72,18 @@ class CaseForm(Form):
         description="What shows the result, if anything: the address of a file, or a text such as a log.",
         json_schema_extra=MULTILINE,
     )
+    step: str = Field(
+        "",
+        max_length=MAX_LENGTHS[STEP],
+        title=_STEP_TITLE,
+        description="If it failed: the number of the step, as in the table above.",
+    )
+    defect: str = Field(
+        "",
+        max_length=MAX_LENGTHS[DEFECT],
+        title="Known defect",
+        description="If it failed, and exactly what an open defect above describes happened again: its id.",
+    )
 
 
 def incomplete(choice: str, form: Mapping[str, Any]) -> str:
@@ -80,6 +94,8 @@ def incomplete(choice: str, form: Mapping[str, Any]) -> str:
     missing = []
     if COMMENT in form and not str(form[COMMENT] or "").strip() and choice not in NEEDS_NO_REASON:
         missing.append(f"write your reason into the field “{_COMMENT_TITLE}”")
+    if STEP in form and choice == FAILED and not re.fullmatch(r"[1-9][0-9]{0,2}", str(form[STEP] or "").strip()):
+        missing.append(f"write the number of the step that failed into the field “{_STEP_TITLE}”")
     if form.get(CONFIRMED) is False and choice not in NOT_DECISIVE:
         missing.append(f"switch on “{_CONFIRMED_TITLE}”")
     missing += [

@@ -83,7 +83,9 @@ class GivenAnswer(Model):
     choice: str
     comment: str = ""
     conditions: str = ""
-    evidence: str = Field("", exclude_if=not_)  # answers to other questions have none
+    evidence: str = Field("", exclude_if=not_)  # answers to other questions have none, nor the next two
+    step: str = Field("", exclude_if=not_)
+    defect: str = Field("", exclude_if=not_)
     question: Sha256 | None = None
     """Digest of the question at the time of the answer; none: Airflow had no such question."""
 

@@ -1,8 +1,11 @@
 """Defects: what a test case found, kept in a chain of its service until a later release proves that it is fixed.
 
-A defect is opened when a case fails, once for as long as it is open, whichever release fails it again. It is closed
+A defect is opened when a case fails, once for as long as it is open, whichever release shows it again. It is closed
 when a release is deployed in which the case passed in the same environment. People whom the policy lets waive the
 failure accept it as known, until the waiver ends.
+
+A failure is that of an open defect if the tester says so and the same step failed. Any other one is another defect: the
+acceptance of the first one does not cover it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import not_
 
 from pydantic import AwareDatetime, Field
 
@@ -20,7 +24,7 @@ from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import DEFECT_ACCEPTED, DEFECT_CLOSED, DEFECT_OPENED
 from interlock.domain.records import DefectLine, FailedExpectation, Record
 
-from .results import CaseResult
+from .results import CaseResult, CaseRow
 
 
 class Defect(Record):
@@ -40,6 +44,7 @@ class Defect(Record):
     at: AwareDatetime
     comment: str = ""
     evidence: str = ""
+    step: str = Field("", exclude_if=not_, description="The text of the step that failed; empty: not said")
 
 
 class ClosedDefect(Record):
@@ -128,13 +133,13 @@ def new_defects(
     version: str,
     release: str,
 ) -> tuple[Defect, ...]:
-    """Return a defect for each case that failed and has no open defect in its environment.
+    """Return a defect for each case that failed in another way than an open defect of its environment.
 
     :param entries: of the chain of the service's defects; what a try of the task before has opened is not new.
     :param release: the chain of the release.
     """
     opened = [entry.payload for entry in entries if entry.kind == DEFECT_OPENED]
-    known = {(one.defect.case, one.defect.environment) for one in open_defects(entries)}
+    known = [one.defect for one in open_defects(entries)]
     return tuple(
         Defect(
             id=f"{result.case}-{1 + sum(one.get('case') == result.case for one in opened)}",
@@ -151,15 +156,58 @@ def new_defects(
             at=result.at,
             comment=result.comment,
             evidence=result.evidence,
+            step=result.step,
         )
         for result in results
-        if result.result == "failed" and (result.case, result.environment) not in known
+        if result.result == "failed"
+        and not any(_caused(one, result, result.environment, release=release) for one in known)
     )
+
+
+def is_same(defect: Defect, failure: CaseResult | CaseRow, environment: str) -> bool:
+    """Tell whether a failure is that of a defect: the tester recognised it, and the same step failed.
+
+    :param environment: in which the case failed.
+    """
+    return (
+        (defect.id, defect.case, defect.environment) == (failure.defect, failure.case, environment)
+        and bool(defect.step)
+        and defect.step == failure.step
+    )
+
+
+def other_than_accepted(defects: Iterable[OpenDefect], failure: CaseRow, environment: str, now: datetime) -> str | None:
+    """Say why a failure is not that of the accepted defects of its case.
+
+    :return: empty: there is none; none: it is that of one of them.
+    """
+    own = (one for one in defects if (one.defect.case, one.defect.environment) == (failure.case, environment))
+    accepted = [one.defect for one in own if is_known(one, now)]
+    if any(is_same(defect, failure, environment) for defect in accepted):
+        return None
+    return "; ".join(_other(defect, failure) for defect in accepted)
+
+
+def _other(defect: Defect, failure: CaseRow) -> str:
+    known = f"{defect.id} is accepted as known"
+    if failure.defect != defect.id:
+        return f"{known}, but the tester did not see it again"
+    if not defect.step:
+        return f"{known}, but at which step it fails is not on record"
+    at = f"at the step “{failure.step}”" if failure.step else "at a step that the tester did not name"
+    return f"{known} at the step “{defect.step}”, but this failed {at}"
+
+
+def _caused(defect: Defect, failure: CaseResult | CaseRow, environment: str, *, release: str) -> bool:
+    """Tell whether a failure is that of a defect, or the one by which this release opened it."""
+    if (defect.case, defect.environment, defect.release) == (failure.case, environment, release):
+        return True
+    return is_same(defect, failure, environment)
 
 
 def lines_of(
     defects: Iterable[OpenDefect],
-    results: Mapping[tuple[str, str], str],
+    results: Mapping[tuple[str, str], CaseRow],
     *,
     release: str,
     limit: Limit | None,
@@ -198,17 +246,19 @@ def limit_of(stopped_by: Mapping[str, Severity], environments: Iterable[str]) ->
 
 
 def _line(
-    one: OpenDefect, results: Mapping[tuple[str, str], str], release: str, limit: Limit | None, now: datetime
+    one: OpenDefect, results: Mapping[tuple[str, str], CaseRow], release: str, limit: Limit | None, now: datetime
 ) -> DefectLine:
     defect = one.defect
-    result = results.get((defect.case, defect.environment))
+    row = results.get((defect.case, defect.environment))
+    result = row.result if row else ""
+    failed = row is not None and result == "failed" and _caused(defect, row, defect.environment, release=release)
     about = {
         "id": defect.id,
         "title": defect.title,
         "severity": defect.severity,
         "environment": defect.environment,
         "version": defect.version,
-        "failed": result == "failed",
+        "failed": failed,
     }
     if result == "passed":
         return DefectLine(**about, state="fixed")
@@ -216,8 +266,8 @@ def _line(
         return DefectLine(**about, state="new")
     why = limit.reason if limit and SEVERITIES.index(defect.severity) >= SEVERITIES.index(limit.severity) else ""
     if is_known(one, now):
-        failed = "its test case failed again" if result == "failed" else ""
-        return DefectLine(**about, state="accepted", until=one.accepted, stops=why or failed)
+        again = "its test case failed again" if failed else ""
+        return DefectLine(**about, state="accepted", until=one.accepted, stops=why or again)
     return DefectLine(**about, state="open", stops=why)
 
 

@@ -35,6 +35,8 @@ class MatrixRow(Model):
     at: datetime | None = None
     comment: str = ""
     evidence: str = ""
+    step: str = Field("", description="If it failed: the text of the step")
+    defect: str = Field("", description="If it failed: the open defect that the tester saw again")
     artifact: str = Field("", description="SHA-256 of the bundle on which it was run")
 
 
@@ -103,5 +105,7 @@ def _row(ticket: str, environment: str, planned: PlannedCase, found: Mapping[tup
         at=result.at,
         comment=result.comment,
         evidence=result.evidence,
+        step=result.step,
+        defect=result.defect,
         artifact=result.artifact,
     )

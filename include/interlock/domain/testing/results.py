@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import not_
 from typing import Literal
 
 from pydantic import Field
 
 from interlock.domain.canonical import Model, Sha256
 from interlock.domain.catalogue import UserName
-from interlock.domain.catalogue.cases_file import Severity
+from interlock.domain.catalogue.cases_file import Case, Severity
 from interlock.domain.records import Blob, CaseRuns, Record, Vote
 
 from .planning import PlannedCase, TestPlan
@@ -40,6 +41,10 @@ class CaseResult(Record):
     evidence: str = Field("", description="The address or the text of what shows it, as the tester entered it")
     by: UserName
     at: datetime
+    step: str = Field(
+        "", exclude_if=not_, description="If it failed: the text of the step, or of what was expected; empty: not said"
+    )
+    defect: str = Field("", exclude_if=not_, description="If it failed: the open defect that the tester saw again")
     artifact: Sha256 = Field(description="SHA-256 of the bundle on which it was run")
     binds: Sha256 = Field(description="Digest of the case and the bundle, which the question named")
 
@@ -56,6 +61,9 @@ class CaseRow(Model):
     )
     by: str = ""
     comment: str = ""
+    step: str = Field("", description="As in the result; so is the defect")
+    defect: str = ""
+    other: str = Field("", description="Why it is not the failure that is accepted as known; empty: none is")
     artifact: str = Field("", description="SHA-256 of the bundle on which it was run; empty: it was not run")
     expected_artifact: Sha256
     barred: str = Field("", description="Why its tester may not run cases of this release; empty: they may")
@@ -84,11 +92,19 @@ def result_of(plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote]) -> Ca
         proves=case.proves,
         comment=vote.comment,
         evidence=vote.evidence,
+        step=_step(case, vote.step) if vote.choice == FAILED else "",
+        defect=vote.defect.strip() if vote.choice == FAILED else "",
         by=by,
         at=at,
         artifact=plan.artifact,
         binds=planned.digest(plan.artifact),
     )
+
+
+def _step(case: Case, number: str) -> str:
+    """Return the text of a step by its number; what is expected comes after the last step."""
+    texts = (*case.steps, case.expected)
+    return texts[int(number) - 1] if number.strip().isdecimal() and 0 < int(number) <= len(texts) else ""
 
 
 def rows_of(
@@ -113,6 +129,8 @@ def _row(planned: PlannedCase, result: CaseResult | None, *, artifact: Sha256, b
         result=result.result,
         by=result.by,
         comment=result.comment,
+        step=result.step,
+        defect=result.defect,
         artifact=result.artifact,
         expected_artifact=artifact,
         barred=f"{result.by}: {barred[result.by]}" if result.by in barred else "",

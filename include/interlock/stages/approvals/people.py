@@ -338,6 +338,8 @@ def _given(answer: Answer) -> GivenAnswer:
         comment=answer.comment,
         conditions=answer.conditions,
         evidence=answer.evidence,
+        step=answer.step,
+        defect=answer.defect,
         question=question_digest(answer.subject, answer.body, answer.assigned),
     )
 

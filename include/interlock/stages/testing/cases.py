@@ -98,6 +98,7 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
     """Write a question for each test case, and tell each tester by e-mail how many there are."""
     catalogue = resources.catalogue_of(service)
     planned = [one for one in planned_cases(tests) if one.demanded]
+    opened = [one for one in defects.open_defects_of(service) if one.defect.environment == tests.environment]
     answer_by = datetime.now(UTC) + _rules(catalogue.service).within
     notice = before_asking(catalogue, plan) if planned else ""
     _tell_testers(catalogue, tests, planned, answer_by)
@@ -113,6 +114,7 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
                 case=one.case,
                 because=one.because,
                 file=one.file,
+                defects=[known for known in opened if known.defect.case == one.case.id],
                 answer_by=answer_by,
             ),
             one.digest(tests.artifact),

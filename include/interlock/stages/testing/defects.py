@@ -20,12 +20,12 @@ from interlock.domain.testing.defects import (
     OpenDefect,
     accepted_with,
     chain_of_defects,
-    is_known,
     judged_in,
     limit_of,
     lines_of,
     new_defects,
     open_defects,
+    other_than_accepted,
 )
 from interlock.domain.testing.results import CaseResult, CaseRow
 from interlock.stages.runtime import history, resources
@@ -91,7 +91,7 @@ def lines(
     later = (one for one in later_on_path(service.environments, environment) if one in goes)
     return lines_of(
         judged_in(environment, goes, open_defects_of(service.name)),
-        {(row.case, environment): row.result for row in rows},
+        {(row.case, environment): row for row in rows},
         release=this_chain(),
         limit=limit_of(in_force.flow.stopped_by, (environment, *later, plan.target)),
         now=datetime.now(UTC),
@@ -99,17 +99,21 @@ def lines(
 
 
 def with_known(service: str, environment: str, rows: Iterable[CaseRow]) -> tuple[CaseRow, ...]:
-    """Return the results of cases, where those that failed because of a defect that is accepted as known say so."""
-    now = datetime.now(UTC)
-    known = {
-        one.defect.case
-        for one in open_defects_of(service)
-        if is_known(one, now) and one.defect.environment == environment
-    }
-    return tuple(
-        row.model_copy(update={"result": "known_defect"}) if row.result == "failed" and row.case in known else row
-        for row in rows
-    )
+    """Return the results of cases, where those that failed because of a defect that is accepted as known say so.
+
+    A case that failed in another way says so.
+    """
+    opened, now = open_defects_of(service), datetime.now(UTC)
+
+    def judged(row: CaseRow) -> CaseRow:
+        if row.result != "failed":
+            return row
+        other = other_than_accepted(opened, row, environment, now)
+        if other is None:
+            return row.model_copy(update={"result": "known_defect"})
+        return row.model_copy(update={"other": other})
+
+    return tuple(map(judged, rows))
 
 
 def accept_waived(service: str, report: QualityReport, waivers: Iterable[Waiver]) -> None:
