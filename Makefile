@@ -21,7 +21,7 @@ endef
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults chaos migrations told-changes mutation \
+.PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults chaos migrations mutated-releases told-changes mutation \
         bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-waiting bench-others bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
 
 help: ## list the commands
@@ -89,8 +89,8 @@ chaos: tools $(TESTED) ## release without pause on a cluster whose components ar
 migrations: $(TESTED) ## release generated pairs of versions that change a database, with faults (PAIRS=500, SEED=…)
 	@$(BIN)/python -m tests.migrations --pairs $(or $(PAIRS),500) $(if $(SEED),--seed $(SEED))
 
-mutations-released: $(TESTED) ## request releases with changed bytes, attestations or identities of a whole stack (MUTATIONS=200, SEED=…)
-	@$(BIN)/python -m tests.released_mutations --mutations $(or $(MUTATIONS),200) $(if $(SEED),--seed $(SEED))
+mutated-releases: $(TESTED) ## request releases with changed bytes, attestations or identities of a whole stack (MUTATIONS=200, SEED=…)
+	@$(BIN)/python -m tests.mutated_releases --mutations $(or $(MUTATIONS),200) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 mutation: $(TESTED) ## change the code of votes, permits and ledger in every small way: do the tests notice? (some minutes)
 	@nice $(BIN)/python -m tests.mutation

@@ -391,6 +391,7 @@ def question_on_path(task_id: str, story: Story) -> dict[str, Any]:
             case=planned.case,
             because=planned.because,
             file=planned.file,
+            defects=(),
             answer_by=until,
         )
         return question(f"{planned.case.title} ({planned.case.id}): Repair shop 2.0.0 in test", text, "c" * 64, people)

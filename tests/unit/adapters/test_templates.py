@@ -46,6 +46,7 @@ from interlock.domain.records import (
 )
 from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.runbook.planning import describe_irreversible, describe_steps
+from interlock.domain.testing.defects import Defect, OpenDefect
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult
 from interlock.domain.tickets.facts import Ticket
@@ -258,7 +259,13 @@ TESTS = TestPlan(
 )
 
 
-def case_text(name: str = "case.md.j2", **changes: Any) -> str:
+def known(said: str) -> OpenDefect:
+    """Return a defect that is accepted as known, with some words of a tester."""
+    defect = Defect.model_construct(id="basket-total-1", version="1.0.0", step=said, comment=said)
+    return OpenDefect(defect, accepted=releases.AT)
+
+
+def case_text(name: str = "case.md.j2", *, defects: tuple[OpenDefect, ...] = (), **changes: Any) -> str:
     case = a_case(**changes)
     given = {
         "service": releases.service(),
@@ -268,6 +275,7 @@ def case_text(name: str = "case.md.j2", **changes: Any) -> str:
         "because": ("it proves SHOP-41",),
         "file": changes.get("title", "qa/cases.yaml"),
         "answer_by": releases.AT,
+        "defects": defects,
         "person": case.title,
         "cases": [PlannedCase.model_construct(case=case)] * 21,
         "number": 21,
@@ -281,6 +289,13 @@ def test_a_test_case_is_asked_with_all_its_steps() -> None:
     said = words(case_text(steps=("Open /bikes", step), expected=expected))
     for part in ("Bike shop 1.1.0", step, expected, "SHOP-41", "it proves SHOP-41", "a" * 64, "qa/cases.yaml"):
         assert part in said, part
+
+
+def test_a_tester_sees_the_open_defects_of_the_case_and_names_one_only_if_it_happens_again() -> None:
+    said = words(case_text(defects=(known("It says 0"),)))
+    for part in ("basket-total-1, 1.0.0, accepted as known until", "It says 0", "write its id under Known defect"):
+        assert part in said, part
+    assert "Known defect" not in words(case_text())
 
 
 def test_a_tester_is_told_of_twenty_cases_and_how_many_more() -> None:
@@ -301,6 +316,7 @@ def test_no_words_of_a_failed_case_change_the_shape_of_its_mail() -> None:
             at=releases.AT,
             comment=said,
             evidence=said,
+            step=said,
             artifact="a" * 64,
         )
         page = Markdown("<https://airflow.example/dags/x>")
@@ -313,7 +329,7 @@ def test_no_words_of_a_failed_case_change_the_shape_of_its_mail() -> None:
 @pytest.mark.parametrize("name", ["case.md.j2", "cases_waiting.md.j2"])
 def test_no_words_of_a_test_case_change_the_shape_of_its_question(name: str) -> None:
     def asked(said: str) -> str:
-        return case_text(name, title=said, steps=(said, "# no heading"), expected=said)
+        return case_text(name, title=said, steps=(said, "# no heading"), expected=said, defects=(known(said),))
 
     assert shape(asked(FORGERY)) == shape(asked("words"))
 

@@ -1,6 +1,6 @@
 """Request releases of a whole stack, each with its bytes, attestation or identity changed; the last line counts them.
 
-python -m tests.released_mutations [--mutations 200] [--seed N] [--beside 3] [--minutes N]
+python -m tests.mutated_releases [--mutations 200] [--seed N] [--beside 3] [--minutes N]
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .shops import CONNECTION, built, catalogue_of, shops
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.released_mutations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.mutated_releases", description=__doc__)
     parser.add_argument("--mutations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--beside", type=int, default=3, help="services of each kind, which are released side by side")

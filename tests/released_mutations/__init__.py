@@ -1,1 +1,0 @@
-"""Releases that were changed in one place, requested of a whole stack: ``make mutations-released``."""
