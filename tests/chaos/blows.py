@@ -119,8 +119,7 @@ class Blows:
         seconds = self.rng.uniform(*(OFF if blow == "kill" else CUT))
         self._note("host", blow, f"{host.name} is {_OF_HOST[blow]} for {seconds:.0f} s")
         if blow == "kill":
-            self._power(host.id, on=False)
-            self._later(seconds, lambda: self._power(host.id, on=True))
+            self._start(lambda: self._switch_off(host.address, seconds))
         elif blow == "stop":
             processes = list(of_hosts(self.settings.state, host.name))
             send(processes, signal.SIGSTOP)
@@ -128,11 +127,17 @@ class Blows:
         else:
             self._cut(seconds, lambda: [], host.address)
 
-    def _power(self, instance: str, *, on: bool) -> None:
+    def _switch_off(self, address: str, seconds: float) -> None:
+        self._power(address, on=False)
+        self._over.wait(seconds)
+        self._power(address, on=True)
+
+    def _power(self, address: str, *, on: bool) -> None:
         """Switch a host on or off; if AWS is down itself, it is tried again."""
         for _ in range(20):
             with suppress(BotoCoreError, ClientError), closing(aws.client(self.settings, "ec2")) as ec2:
-                (ec2.start_instances if on else ec2.stop_instances)(InstanceIds=[instance])
+                (id,) = [host.id for host in aws.living(ec2) if host.address == address]
+                (ec2.start_instances if on else ec2.stop_instances)(InstanceIds=[id])
                 return
             time.sleep(3)
 
@@ -167,7 +172,7 @@ class Blows:
         for thread in self._lasting:
             thread.join()
         for host in self.hosts:
-            self._power(host.id, on=True)
+            self._power(host.address, on=True)
 
 
 _PAST = {

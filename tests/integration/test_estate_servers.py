@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
 import asyncssh
+import httpx
 import pytest
 
 from interlock.adapters.artifacts.bundle import pack
@@ -30,7 +32,7 @@ from interlock.domain.errors import HostUnreachable
 from interlock.domain.permits.on_hosts import NAMESPACE, ShownPermit, permit_text
 from interlock.domain.permits.permit import MAX_PERMIT_AGE, Permit
 from interlock.domain.records import BackOutPlan, Host, release_name
-from interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP
+from interlock.estate.settings import BUCKET, DEPLOY_ROOT, SERVICE, TARGET_GROUP, Settings
 from interlock.estate.world import aws, processes
 from interlock.locations import PROJECT
 from tests.deployments import ADMITTED, WithToken
@@ -138,6 +140,25 @@ def test_aws_has_the_fleet_its_load_balancer_and_a_bucket(estate: EstateProcess)
     s3 = aws.client(estate.settings, "s3")
     s3.put_object(Bucket=BUCKET, Key="here", Body=b"bytes")
     assert s3.get_object(Bucket=BUCKET, Key="here")["Body"].read() == b"bytes"
+
+
+def test_nobody_else_is_served_before_everything_is_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release took a bucket for missing that an estate which started again had not made yet: it failed for good."""
+    monkeypatch.setenv("MOTO_AMIS_PATH", "")  # which the server sets
+    settings = Settings(state=tmp_path, aws_port=free_port())
+    settings.images.mkdir(parents=True)
+    server = aws.EmbeddedAws(settings)
+    server.start()
+    try:
+        with closing(aws.client(settings, "s3")) as own:
+            assert own.list_buckets()["Buckets"] is not None
+        assert httpx.get(f"{settings.aws_endpoint}/bucket", trust_env=False).status_code == 503
+        server.ready.set()
+        assert httpx.get(f"{settings.aws_endpoint}/bucket", trust_env=False).status_code == 404
+    finally:
+        server.stop()
 
 
 def test_providing_again_adds_nothing(estate: EstateProcess) -> None:

@@ -192,6 +192,15 @@ class AirflowApi:
             found = read_answers(self.pages(path, "hitl_details", **wanted))
         return tuple(answer for answer in found if task_id in (None, answer.task_id))
 
+    def waiting_questions(self) -> tuple[tuple[str, str, Answer], ...]:
+        """Return each human-in-the-loop request that waits for an answer, with its Dag and run."""
+        with _explained("read the questions that wait"):
+            wanted = {"response_received": False, "state": "awaiting_input"}
+            rows = self.pages("dags/~/dagRuns/~/hitlDetails", "hitl_details", **wanted)
+            return tuple(
+                (row["task_instance"]["dag_id"], row["task_instance"]["dag_run_id"], _answer(row)) for row in rows
+            )
+
     def task_states(self, dag_id: str, run_id: str) -> tuple[TaskState, ...]:
         """Return the state of each task instance of a run."""
         with _explained(f"read the task states of {dag_id}, run {run_id}"):

@@ -47,6 +47,8 @@ TARGET_GROUPS = (TARGET_GROUP, *(f"{TARGET_GROUP}-{kind}" for kind in ("canary",
 USE = "estate:environment"
 """The tag that selects the login of a host that has no tag named Environment."""
 ACCOUNT = "123456789012"  # moto's
+OWN = "interlock-estate"
+"""What the user agent of the estate's own clients ends with."""
 SEED = 1987
 
 
@@ -75,6 +77,8 @@ class EmbeddedAws:
         self._server: Any = None
         self.changed = threading.Event()
         """Set after each request that may have changed anything."""
+        self.ready = threading.Event()
+        """Set when everything is there again: until then, only the estate itself is served."""
 
     def start(self) -> None:
         """Serve; SettingsError if the port is taken."""
@@ -90,6 +94,10 @@ class EmbeddedAws:
         moto = DomainDispatcherApplication(create_backend_app)
 
         def served(environ: dict[str, Any], start_response: Any) -> Any:
+            if not self.ready.is_set() and not _is_the_estates(environ):
+                # What is not there yet would be missed for good: a bucket, or the hosts of a release.
+                start_response("503 Service Unavailable", [("Content-Length", "0")])
+                return [b""]
             reads = _only_reads(environ)
             try:
                 return moto(environ, start_response)
@@ -107,6 +115,10 @@ class EmbeddedAws:
         if self._server:
             self._server.shutdown()
             self._server = None
+
+
+def _is_the_estates(environ: Mapping[str, Any]) -> bool:
+    return environ["PATH_INFO"].startswith("/moto-api/") or OWN in environ.get("HTTP_USER_AGENT", "")
 
 
 def _only_reads(environ: dict[str, Any]) -> bool:
@@ -158,8 +170,9 @@ def refuse_taken(name: str, address: str, port: int, variable: str) -> None:
 
 
 def client(settings: Settings, service: str) -> Any:
-    """Return a boto3 client of the embedded AWS."""
+    """Return a boto3 client of the embedded AWS, which serves it also while it starts."""
     import boto3
+    from botocore.config import Config
 
     return boto3.client(
         service,
@@ -167,6 +180,7 @@ def client(settings: Settings, service: str) -> Any:
         region_name=REGION,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
+        config=Config(user_agent_extra=OWN),
     )
 
 
@@ -312,5 +326,6 @@ def _same_ids(settings: Settings, seed: int) -> Iterator[None]:
 
 def _seed(settings: Settings, seed: int) -> None:
     request = urllib.request.Request(f"{settings.aws_endpoint}/moto-api/seed?a={seed}", method="POST")
-    with urllib.request.urlopen(request, timeout=10):
+    # moto loads itself before its first answer: a busy machine needs minutes; with less, the estate never came back.
+    with urllib.request.urlopen(request, timeout=180):
         pass

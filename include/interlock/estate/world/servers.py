@@ -40,11 +40,11 @@ async def serve(settings: Settings) -> None:
     with _alone(settings):
         settings.estate_ready.unlink(missing_ok=True)
         await asyncio.to_thread(processes.end_all, settings.state)  # left by servers that were killed
-        async with _central(settings) as changed, _fleet(settings) as (fleet, supply):
+        async with _central(settings) as server, _fleet(settings, server) as (fleet, supply):
             write_whole(settings.estate_ready, f"{os.getpid()}\n")
             print("ready", flush=True)
             try:
-                await _follow(fleet, supply, changed)
+                await _follow(fleet, supply, server.changed)
             finally:
                 settings.estate_ready.unlink(missing_ok=True)
 
@@ -65,26 +65,27 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _central(settings: Settings) -> AsyncIterator[threading.Event]:
-    """Run AWS and mail; give the event that says that AWS may have changed."""
+async def _central(settings: Settings) -> AsyncIterator[aws.EmbeddedAws]:
+    """Run AWS and mail; give AWS, which is not ready yet."""
     server = aws.EmbeddedAws(settings)
     aws.refuse_taken("Mail", LOOPBACK, settings.smtp_port, "INTERLOCK_SMTP_PORT")
     post = await mail.serve(LOOPBACK, settings.smtp_port, settings.mail)
     try:
         await asyncio.to_thread(server.start)
-        yield server.changed
+        yield server
     finally:
         post.close()
         await asyncio.to_thread(server.stop)
 
 
 @contextlib.asynccontextmanager
-async def _fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, Supply]]:
-    """Make the fleet and boot its hosts; turn them off at the end."""
+async def _fleet(settings: Settings, server: aws.EmbeddedAws) -> AsyncIterator[tuple[Fleet, Supply]]:
+    """Make the fleet and boot its hosts; turn them off at the end. From then on AWS is ready for others."""
     supply = await asyncio.to_thread(Supply, settings)
     disk, _ = await asyncio.gather(
         asyncio.to_thread(initial_image, settings, os.environ), asyncio.to_thread(supply.begin)
     )
+    server.ready.set()
     fleet = Fleet(settings, disk)
     try:
         await asyncio.gather(*fleet.follow(await asyncio.to_thread(supply.instances)))

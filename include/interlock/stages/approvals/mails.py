@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
@@ -16,6 +18,7 @@ from interlock.adapters.templates import Markdown, render
 from interlock.domain.board.accounts import CLERK
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import BoardBook, Person
+from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_MAILED
 from interlock.domain.ledger.witness import question_digest
 from interlock.domain.paths import question_page
@@ -45,9 +48,9 @@ class QuestionMail(BaseNotifier):
         question: Any = context["task"]
         ti: Any = context["ti"]
         try:
-            _send_all(question, ti.map_index)
+            send_missing(_asked(question, ti.map_index), chain_entries(), partial(record, QUESTION_MAILED))
         except Exception:
-            log.exception("The mail about this question could not be sent. The question is under Required Actions")
+            log.exception("The mail about this question could not be sent. The Dag reconcile sends it later")
         try:
             _say(context, question, ti.map_index)
         except Exception:
@@ -103,11 +106,49 @@ def _page(question: Question, map_index: int) -> str:
     return question_page(*this_run(), question.task_id, map_index)
 
 
-def _send_all(question: Question, map_index: int) -> None:
-    assigned = [user["id"] for user in question.assigned_users or ()]
-    digest = question_digest(question.subject, question.body or "", assigned)
-    about = {"task_id": question.task_id, "map_index": map_index, "question": digest}
-    of_this = [entry for entry in chain_entries() if about.items() <= entry.payload.items()]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as people are asked it, and of which task of which run it is.
+
+    :param assigned: user names of those who may answer.
+    :param until: until when an answer counts; none: it is not known.
+    :param silence: the choice that stands if nobody answers.
+    """
+
+    run: tuple[str, str]
+    task_id: str
+    map_index: int
+    subject: str
+    body: str
+    assigned: tuple[str, ...]
+    options: tuple[str, ...]
+    until: datetime | None = None
+    silence: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of its words."""
+        return question_digest(self.subject, self.body, self.assigned)
+
+
+def _asked(question: Question, map_index: int) -> Asked:
+    until = datetime.fromisoformat(question.answer_by) if question.answer_by else None
+    if until is None and question.response_timeout is not None:
+        until = datetime.now(UTC) + question.response_timeout
+    assigned = tuple(user["id"] for user in question.assigned_users or ())
+    words = (question.subject, question.body or "", assigned, tuple(question.options))
+    return Asked(this_run(), question.task_id, map_index, *words, until, question.silence or "")
+
+
+def send_missing(asked: Asked, entries: Iterable[Entry], note: Callable[[dict[str, Any]], object]) -> None:
+    """Mail a question to those of its people who got no mail about it yet.
+
+    :param entries: of the release's chain: mails and answers.
+    :param note: records whom a mail was sent to, by the payload of :data:`QUESTION_MAILED`.
+    :raises TransientError: the mail server did not take a mail now.
+    """
+    about = {"task_id": asked.task_id, "map_index": asked.map_index, "question": asked.digest}
+    of_this = [entry for entry in entries if about.items() <= entry.payload.items()]
     # It is asked although it was answered: Airflow lost the answer (apache/airflow#67287).
     lost = [number for number, entry in enumerate(of_this) if entry.kind == ANSWER_GIVEN]
     sent = {
@@ -117,7 +158,7 @@ def _send_all(question: Question, map_index: int) -> None:
         for user in entry.payload["users"]
     }
     _, book = load_rules(catalogue_folder())
-    people = [book.person(user) for user in assigned if user != CLERK and user in book.names]
+    people = [book.person(user) for user in asked.assigned if user != CLERK and user in book.names]
     missing = [person for person in people if person.user not in sent]
     if not missing:
         return
@@ -125,47 +166,40 @@ def _send_all(question: Question, map_index: int) -> None:
     try:
         with resources.mail_server() as smtp:
             for person in missing:
-                _send(smtp, question, person, people, map_index, digest, lost=len(lost))
+                _send(smtp, asked, person, people, lost=len(lost))
                 done.append(person.user)
     finally:
         if done:
-            record(QUESTION_MAILED, {**about, "users": done})
+            note({**about, "users": done})
 
 
-def _send(
-    smtp: Any,
-    question: Question,
-    person: Person,
-    people: Sequence[Person],
-    map_index: int,
-    digest: str,
-    *,
-    lost: int,
-) -> None:
+def _send(smtp: Any, asked: Asked, person: Person, people: Sequence[Person], *, lost: int) -> None:
     """Send the mail about a question to a person.
 
     :param lost: how many answers to it Airflow has lost.
     """
-    until = datetime.fromisoformat(question.answer_by) if question.answer_by else None
-    if until is None and question.response_timeout is not None:
-        until = datetime.now(UTC) + question.response_timeout
     text = render(
         "question.md.j2",
         person=person.name,
         others=[other.name for other in people if other.user != person.user],
-        subject=question.subject,
-        until=until,
-        options=question.options,
-        default=question.silence,
+        subject=asked.subject,
+        until=asked.until,
+        options=asked.options,
+        default=asked.silence,
         lost=lost,
-        page=answer_link(question.task_id, map_index),
+        page=page_link(question_page(*asked.run, asked.task_id, asked.map_index)),
     )
     mail.send(
         smtp,
         to=[person.email],
-        subject=f"Your answer is needed: {question.subject}",
+        subject=f"Your answer is needed: {asked.subject}",
         text=text,
         message_id=mail.message_id(
-            *this_run(), question.task_id, str(map_index), digest, person.user, *([str(lost)] if lost else [])
+            *asked.run,
+            asked.task_id,
+            str(asked.map_index),
+            asked.digest,
+            person.user,
+            *([str(lost)] if lost else []),
         ),
     )

@@ -16,6 +16,7 @@ from interlock.domain.catalogue import Findings
 from interlock.domain.errors import CatalogueError
 
 from .findings import tell_people
+from .missed_mails import mail_questions
 from .reconcile_hosts import check_hosts
 from .reconcile_ledger import check_ledger
 from .reconcile_releases import check_releases
@@ -40,5 +41,5 @@ def reconcile_tasks() -> None:
         task_display_name="All checks completed",
         doc_md="Succeeds if the checks of releases, ledger and hosts completed, even if a notification was sent.",
     )
-    releases >> ledger >> hosts >> tell_people()
+    releases >> ledger >> hosts >> tell_people() >> mail_questions()
     [releases, ledger, hosts] >> all_looked_at

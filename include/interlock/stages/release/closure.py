@@ -59,7 +59,15 @@ from interlock.stages.runtime import bookings, resources
 from interlock.stages.runtime.evidence import chain_entries, record, this_task
 from interlock.stages.runtime.history import remember
 from interlock.stages.runtime.permits import came_to_its_target
-from interlock.stages.runtime.taskflow import CALLED_OFF, REASON, keep_result, stage_group, stage_task, this_run
+from interlock.stages.runtime.taskflow import (
+    CALLED_OFF,
+    REASON,
+    WHILE_SERVERS_ARE_AWAY,
+    keep_result,
+    stage_group,
+    stage_task,
+    this_run,
+)
 from interlock.stages.strategies.rolling import answered_versions, close_off
 from interlock.stages.testing.defects import close_fixed
 
@@ -75,7 +83,12 @@ class ReleaseFailed(ReleaseError):
     """The release did not end as deployed or rehearsed."""
 
 
-@stage_task(task_display_name="Record the outcome", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+@stage_task(
+    task_display_name="Record the outcome",
+    trigger_rule=TriggerRule.ALL_DONE,
+    retries=WHILE_SERVERS_ARE_AWAY,
+    after_end="go_on",
+)
 def record_outcome(service: str) -> Outcome:
     """Record the outcome of the release, and the stage that determined it.
 
@@ -148,7 +161,12 @@ def _change_type(entries: Sequence[Entry]) -> str:
     return str(asked.get("change_type") or ChangeType.NORMAL.value)
 
 
-@stage_task(task_display_name="Create the evidence pack", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+@stage_task(
+    task_display_name="Create the evidence pack",
+    trigger_rule=TriggerRule.ALL_DONE,
+    retries=WHILE_SERVERS_ARE_AWAY,
+    after_end="go_on",
+)
 def pack_evidence() -> Blob:
     """Upload the evidence of this release as one signed archive to the artifact store. See docs/evidence.md."""
     with resources.workspace() as folder, resources.ledger() as ledger, resources.airflow_api() as api:
@@ -159,7 +177,12 @@ def pack_evidence() -> Blob:
     return packed.blob
 
 
-@stage_task(task_display_name="Close the release", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+@stage_task(
+    task_display_name="Close the release",
+    trigger_rule=TriggerRule.ALL_DONE,
+    retries=WHILE_SERVERS_ARE_AWAY,
+    after_end="go_on",
+)
 def close_release(service: str) -> Outcome:
     """Fail the run unless the ledger recorded the outcome of the release as deployed or rehearsed.
 

@@ -29,7 +29,7 @@ from interlock.domain.records import Communication, Outcome, ReleasePlan
 from interlock.stages.runtime import notices, resources
 from interlock.stages.runtime.evidence import chain_entries
 from interlock.stages.runtime.notices import page_address, page_link
-from interlock.stages.runtime.taskflow import stage_task, this_run
+from interlock.stages.runtime.taskflow import WHILE_SERVERS_ARE_AWAY, stage_task, this_run
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,12 @@ class _Message(NamedTuple):
     text: str
 
 
-@stage_task(task_display_name="Send the outcome by e-mail", trigger_rule=TriggerRule.ALL_DONE, after_end="go_on")
+@stage_task(
+    task_display_name="Send the outcome by e-mail",
+    trigger_rule=TriggerRule.ALL_DONE,
+    retries=WHILE_SERVERS_ARE_AWAY,
+    after_end="go_on",
+)
 def send_outcome(service: str) -> dict[str, list[str]]:
     """Mail the outcome to the person who requested the release, and to announced audiences if it was not deployed.
 

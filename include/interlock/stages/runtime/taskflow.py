@@ -47,6 +47,9 @@ DEFAULT_ARGS: dict[str, Any] = {
 }
 """For every task of a release. Each task is safe to run again."""
 
+WHILE_SERVERS_ARE_AWAY = 6
+"""Retries of a task that closes a release: 275 s in all, in which a database, a store or a mail server comes back.
+Nothing does later what these tasks do."""
 WHILE_HOSTS_ARE_SILENT = 4
 """Retries of a task that changes production: 75 s in all, in which a network, or a host's SSH server, comes back."""
 
