@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
 
+from interlock.console.control import middleware
 from interlock.console.control.lookups import GivenBefore
+from interlock.console.control.middleware import seconds_to_hold
 from interlock.console.record.turns import MAX_AT_ONCE, refusal_of_second, turn
 from interlock.domain.errors import TransientError
 from tests.memory_ledger import MemoryLedger
@@ -61,6 +63,39 @@ def test_an_answer_whose_turn_does_not_come_is_not_taken(error: Exception, why: 
     answer = ask(never, BALLOT, {"chosen_options": ["Passed"]}, method="PATCH", ledger=Silent())
     assert answer.status_code == 503
     assert answer.json()["detail"] == f"Your answer was not accepted. {why} Next: answer again later."
+
+
+@pytest.mark.parametrize(
+    ("waits_since", "held"),
+    [
+        (None, 0.0),
+        (timedelta(0), 5.0),
+        (timedelta(seconds=3), 2.0),
+        (timedelta(seconds=5), 0.0),
+        (timedelta(days=9), 0.0),
+        (timedelta(hours=-1), 5.0),
+    ],
+)
+def test_an_answer_is_held_until_the_scheduler_can_take_it(waits_since: timedelta | None, held: float) -> None:
+    now = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+    assert seconds_to_hold(None if waits_since is None else now - waits_since, now) == held
+
+
+def test_an_early_answer_reaches_airflow_after_it_was_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        order.append("held" if seconds > 0 else "not held")
+
+    async def taken(scope: Any, receive: Any, send: Any) -> None:
+        order.append("taken")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    monkeypatch.setattr(middleware, "sleep", sleep)
+    knows = replace(OURS, paused_at=lambda asked: datetime.now(UTC))
+    ask(taken, BALLOT, {"chosen_options": ["Approve"]}, method="PATCH", lookups=knows)
+    assert order == ["held", "taken"]
 
 
 def test_an_api_server_works_on_few_answers_at_once_and_gives_each_turn_back() -> None:

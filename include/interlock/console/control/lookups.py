@@ -204,6 +204,19 @@ def asked_at_of(asked: CurrentRequest) -> datetime | None:
     return found
 
 
+def paused_at_of(asked: CurrentRequest) -> datetime | None:
+    """Return since when the task of a question waits for its answer; None: it does not wait."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+    from sqlalchemy import select
+
+    waits = TaskInstance.state == TaskInstanceState.AWAITING_INPUT
+    with create_session() as session:
+        found: datetime | None = session.scalar(select(TaskInstance.updated_at).where(*_is_named(asked), waits))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class GivenBefore:
     """The answer that a question has."""

@@ -15,10 +15,10 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import sleep, to_thread
 
 from interlock.console.about import about_this_server
 from interlock.console.messages import answer, answer_with, body_within, read_body, replay
@@ -60,6 +60,11 @@ NoteRun = Callable[[str, str, CurrentRequest, bytes], None]
 
 MAX_BODY_BYTES = 64 * 1024
 """Bytes; the largest request that the form can make is a few kilobytes."""
+
+SETTLED_AFTER = timedelta(seconds=5)
+"""After a task has paused for a question, the scheduler must see that its process ended. If it is answered before, the
+scheduler takes the process that goes on for the one that ended, and the answer is lost (apache/airflow#67287, #72716).
+"""
 
 # Looser than Airflow's own routes: what is similar to a route is checked, too.
 TRIGGER = re.compile(r"(?:.*/)?api/+v2/+dags/+(?P<dag>[^/]+)/+dagruns/*", re.IGNORECASE | re.DOTALL)
@@ -155,9 +160,11 @@ class ReleaseControl:
             await self._ask(dag_id, asked.at, scope, receive, self._on_record(dag_id, asked, scope, send))
 
     async def _answer(self, asked: CurrentRequest, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on an answer when no other answer to its question is worked on."""
+        """Pass on an answer when no other answer to its question is worked on, and the scheduler can take it."""
         async with AsyncExitStack() as held:
             try:
+                paused_at = await to_thread.run_sync(self._knows.paused_at, asked)
+                await sleep(seconds_to_hold(paused_at, datetime.now(UTC)))
                 await held.enter_async_context(turn(asked.names, self._open_ledger))
             except Exception as error:  # of any kind: without its turn, it could overwrite another answer
                 log.exception("An answer to %s did not get its turn", asked.path)
@@ -305,6 +312,17 @@ def _naming_the_first(asked: CurrentRequest, knows: Lookups, send: Send) -> Send
             await send(message)
 
     return name
+
+
+def seconds_to_hold(paused_at: datetime | None, now: datetime) -> float:
+    """Return how long an answer is held back, in seconds: at most ``SETTLED_AFTER``.
+
+    :param paused_at: since when the task of the question waits, by the clock of an API server; none: it does not wait.
+    """
+    if paused_at is None:
+        return 0.0
+    waited = max(now - paused_at, timedelta(0))  # clocks differ
+    return max(SETTLED_AFTER - waited, timedelta(0)).total_seconds()
 
 
 def _talked_to(asked: CurrentRequest) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,16 @@ from interlock.domain.catalogue import Service
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS
 
 from .current_request import SAFE_METHODS, CurrentRequest, Scope
-from .lookups import GivenBefore, RequestSource, dags_of_named_asset, given_before, knows_ref, runs_under_way, source_of
+from .lookups import (
+    GivenBefore,
+    RequestSource,
+    dags_of_named_asset,
+    given_before,
+    knows_ref,
+    paused_at_of,
+    runs_under_way,
+    source_of,
+)
 from .own_dags import made
 from .routes import RequestKind
 from .rules import ROOTS, is_controlled, may_be_controlled, refusal
@@ -54,6 +64,7 @@ class Lookups:
     :param runs_under_way: returns Dag and run of each run that has not ended.
     :param ref: tells whether the repository of a service has a tag or a branch.
     :param given_before: returns the answer that a question has; none: it has none.
+    :param paused_at: returns since when the task of a question waits for its answer; none: it does not wait.
     """
 
     source: Callable[[Scope], RequestSource | None] = source_of
@@ -62,6 +73,7 @@ class Lookups:
     runs_under_way: Callable[[], frozenset[str]] = runs_under_way
     ref: Callable[[Service, str], bool] = knows_ref
     given_before: Callable[[CurrentRequest], GivenBefore | None] = given_before
+    paused_at: Callable[[CurrentRequest], datetime | None] = paused_at_of
 
 
 def is_of_a_task(path: str) -> bool:
