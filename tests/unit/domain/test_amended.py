@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT, count_votes
 from interlock.domain.board.voting import VotingRule, both, rule_on_record, voting_rule
 from interlock.domain.catalogue import ChangeType, ServiceCatalogue, Thresholds
-from interlock.domain.change.amended import amendments_of, strictest, what_voids
+from interlock.domain.change.amended import amendments_of, strictest, tightened_thresholds, what_voids
 from interlock.domain.change.effective import bound_to, rules_for
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.records import Vote
@@ -82,6 +82,27 @@ def edited_or_not(*edits: Edit) -> ServiceCatalogue:
 
 def effects(now: ServiceCatalogue) -> set[str]:
     return {one.effect for one in amendments_of(bound_to(CATALOGUE_NOW, NORMAL), now)}
+
+
+def with_staging(thresholds: dict[str, Any]) -> ServiceCatalogue:
+    """Return the catalogue with an environment between test and production."""
+    described: dict[str, Any] = {"after": ["test"], "hosts": {"Environment": "staging"}, "count": 1}
+    described |= {"ssh": "interlock_test_hosts", "deploy_root": "srv/bike-shop"}
+    return edited(sets(SHOP, "environments", "staging", to=described | {"thresholds": thresholds}))
+
+
+@given(before=st.integers(1, 800) | st.none(), now=st.integers(1, 800) | st.none())
+def test_a_threshold_of_an_environment_is_asked_if_it_was_tightened_and_voids_if_it_was_loosened(
+    before: int | None, now: int | None
+) -> None:
+    then, there = ({} if one is None else {"max_p95_ms": one} for one in (before, now))
+    began = bound_to(with_staging(then), NORMAL)
+    found = amendments_of(began, with_staging(there))
+    tighter = before != now and now is not None and (before is None or now < before)
+    expected = [] if before == now else ["asked" if tighter else "voids"]
+    assert [one.effect for one in found] == expected
+    assert bool(tightened_thresholds(found)) == tighter
+    assert all("environments.staging.thresholds" in one.key for one in found)
 
 
 @pytest.mark.parametrize("edits", TIGHTER.values(), ids=TIGHTER.keys())

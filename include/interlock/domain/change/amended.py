@@ -80,7 +80,19 @@ def strictest(thresholds: Thresholds, now: Thresholds) -> Thresholds:
 def _effect(file: str, path: tuple[str, ...], old: Any, new: Any) -> Effect:
     if file == ENTERPRISE:
         return _of_policy(path, old, new)
-    return _of_book(path, old, new) if file == BOOK else "voids"
+    return _of_book(path, old, new) if file == BOOK else _of_service(path, old, new)
+
+
+def _of_service(path: tuple[str, ...], old: Any, new: Any) -> Effect:
+    match path:
+        case ("environments", _, "thresholds") if old is NOTHING:
+            return "asked"  # the service's own, made stricter there
+        case ("environments", _, "thresholds", key) if new is not NOTHING:
+            now = Thresholds.model_validate({key: new})
+            was = Thresholds.model_validate({key: old}) if old is not NOTHING else None
+            # One that was loosened is not kept anywhere, so it could not be asked any more.
+            return "asked" if was is None or strictest(was, now) == now else "voids"
+    return "voids"
 
 
 def _of_policy(path: tuple[str, ...], old: Any, new: Any) -> Effect:
@@ -134,9 +146,9 @@ def voiding(found: tuple[Amendment, ...]) -> tuple[str, ...]:
     return tuple(str(one) for one in found if one.effect == "voids")
 
 
-def tightened(found: tuple[Amendment, ...], file: str, key: str) -> bool:
-    """Tell whether a part of the rules was tightened."""
-    return any(one.effect == "asked" and one.file == file and one.key.startswith(key) for one in found)
+def tightened_thresholds(found: tuple[Amendment, ...]) -> tuple[Amendment, ...]:
+    """Return the thresholds that were tightened: those of the policy, and those of environments before production."""
+    return tuple(one for one in found if one.effect == "asked" and "thresholds" in one.key.split("."))
 
 
 def what_voids(in_force: PolicyInForce, catalogue: ServiceCatalogue) -> tuple[str, ...]:

@@ -18,13 +18,7 @@ from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
-from interlock.domain.change.amended import (
-    amendments_of,
-    began_with,
-    digest_bound_to,
-    tightened,
-)
-from interlock.domain.change.tightening import ENTERPRISE
+from interlock.domain.change.amended import amendments_of, began_with, digest_bound_to, tightened_thresholds
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -312,12 +306,11 @@ def _judged_again(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> dict
     began = began_with(entries)
     if began is None or last_in(entries, SUITES_RUN, SuiteRuns) is None:
         return {}  # of a rollback, the review of the earlier release counts
-    found = amendments_of(began, catalogue)
-    if not tightened(found, ENTERPRISE, "thresholds"):
+    if not (found := tightened_thresholds(amendments_of(began, catalogue))):
         return {}
     if reports := reports_again(catalogue, began, entries):
         return {"judged_again": reports}
-    return {"unjudged": "; ".join(str(one) for one in found if one.key.startswith("thresholds."))}
+    return {"unjudged": "; ".join(map(str, found))}
 
 
 def _catalogue(plan: RolloutPlan) -> ServiceCatalogue:
@@ -344,7 +337,7 @@ def refuse_unproven(
     :param under_way: the wave has begun.
     :raises TransientError: all that speaks against it is that another system does not answer.
     """
-    if tightened(amended.note(catalogue), ENTERPRISE, "thresholds"):
+    if tightened_thresholds(amended.note(catalogue)):
         judge_again(catalogue)
     found = circumstances(catalogue, plan, decision, under_way=under_way)
     objections = permits_objections.objections(plan, found, datetime.now(UTC))
