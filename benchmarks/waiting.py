@@ -1,23 +1,25 @@
-"""Measure what releases that wait for their boards cost: Airflow's API server, and the process of their triggers.
+"""Measure what releases that wait for their boards cost: Airflow's triggerer and API server, and how soon it wakes.
 
   python -m benchmarks.waiting [--waiting 0,50,200] [--seconds 30] [--answers 10] [--write PAGE]
 
-It runs an Airflow API server with its PostgreSQL, copies a run so that there are many, and has the triggers of all of
-them wait in this process, as Airflow's triggerer has. Then it answers questions of some of them, one after another.
+It runs an API server, a triggerer and their PostgreSQL, and copies a run so that there are many whose board is waited
+for. Then it answers questions of some of them, one after another, until Airflow has the task to be run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import closing
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -25,14 +27,34 @@ from benchmarks.reconcile import copy_runs
 from benchmarks.table import machine, publish
 from interlock.estate.stack import postgres
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.triggers import AnswersTrigger, digest_of_answers
-from tests.integration.console_airflow import RELEASE
+from tests.integration.console_airflow import RELEASE, settings_of
 from tests.integration.console_server import Console, console_server
 
-TASK = "rollout.cast_ballot"
+ASKS, WAITS = "rollout.cast_ballot", "rollout.await_board"
 READER = "interlock_reader"
-NOTHING = digest_of_answers(())
-NEW_QUESTION = """
+DEFER = """
+import json, sys
+from airflow.models.trigger import Trigger
+from airflow.utils.session import create_session
+from sqlalchemy import text
+from interlock.stages.runtime.triggers import AnswersTrigger, digest_of_answers
+dag_id, asks, waits, connection, *names = json.load(sys.stdin)
+more = {"known": digest_of_answers(()), "until": None, "connection": connection}
+with create_session() as session:
+    for name in names:
+        row = Trigger.from_object(AnswersTrigger(dag_id=dag_id, run_id=name, task_id=asks, **more))
+        session.add(row)
+        session.flush()
+        session.execute(
+            text(
+                "UPDATE task_instance SET state = 'deferred', trigger_id = :id, next_method = 'execute_again', "
+                "end_date = NULL WHERE dag_id = :dag AND run_id = :run AND task_id = :task"
+            ),
+            {"id": row.id, "dag": dag_id, "run": name, "task": waits},
+        )
+"""
+"""Has the tasks of runs wait, as Airflow does when a task defers."""
+OPEN = """
 INSERT INTO hitl_detail (ti_id, options, subject, params, params_input, assignees, created_at)
 SELECT id, '["Approve", "Reject"]', 'Vote', '{}', '{}', '[{"id": "ben", "name": "ben"}]', now()
 FROM task_instance WHERE dag_id = %s AND run_id = ANY(%s) AND task_id = %s
@@ -43,57 +65,76 @@ UPDATE hitl_detail
 SET responded_at = now(), responded_by = '{"id": "ben", "name": "ben"}', chosen_options = '["Approve"]'
 WHERE ti_id IN (SELECT id FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s)
 """
+STILL = "SELECT count(*) FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s AND state = 'deferred'"
 
 
-def change(console: Console, statement: str, *values: object) -> None:
-    """Change rows of Airflow's database."""
-    with closing(postgres.connect(console.postgres, postgres.DATABASE)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        connection.commit()
+class Airflow:
+    """The processes that are measured, and their database."""
+
+    def __init__(self, console: Console, triggerer: subprocess.Popen[bytes]) -> None:
+        self._console, self._triggerer = console, psutil.Process(triggerer.pid)
+        ours = psutil.Process().children()
+        (self._server,) = [one for one in ours if "tests.integration.console_airflow" in one.cmdline()]
+
+    def run(self, statement: str, *values: object) -> object:
+        """Run a statement; return the first value that it finds."""
+        with closing(postgres.connect(self._console.postgres, postgres.DATABASE)) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                found = cursor.fetchone() if cursor.description else None
+            connection.commit()
+        return found and found[0]
+
+    def used(self) -> dict[str, float]:
+        """Return the seconds of a processor that each has used."""
+        return {
+            "API server": _seconds(self._server),
+            "Triggerer": sum(map(_seconds, (self._triggerer, *self._triggerer.children(recursive=True)))),
+        }
+
+    def memory(self) -> float:
+        """Return the MiB that the triggerer's processes have for themselves."""
+        every = (self._triggerer, *self._triggerer.children(recursive=True))
+        return float(sum(one.memory_full_info().uss for one in every)) / 2**20
 
 
-def used(process: psutil.Process) -> float:
-    """Return the seconds of a processor that a process has used."""
+def _seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
-async def fires(run_id: str) -> float:
-    """Wait for answers in a run; return when they were seen."""
-    trigger = AnswersTrigger(
-        dag_id=RELEASE, run_id=run_id, task_id=TASK, known=NOTHING, until=None, connection=resources.AIRFLOW
-    )
-    async for event in trigger.run():
-        if "answers" not in str(event.payload):
-            raise SystemExit(f"{run_id}: {event.payload}")
-    return time.monotonic()
+@contextmanager
+def triggerer(environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Airflow's triggerer."""
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"]
+        with subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
 
 
-async def measure(
-    console: Console, server: psutil.Process, names: list[str], seconds: float, answers: int
-) -> Mapping[str, float]:
-    """Return what so many waiting releases cost, in a share of a processor, and how soon answers are seen."""
-    own, waiting = psutil.Process(), {name: asyncio.create_task(fires(name)) for name in names}
-    await asyncio.sleep(10)
-    before, began = (used(server), used(own)), time.monotonic()
-    await asyncio.sleep(seconds)
-    for_s = time.monotonic() - began
-    found = {
-        "API server (% of a processor)": 100 * (used(server) - before[0]) / for_s,
-        "Their triggers (% of a processor)": 100 * (used(own) - before[1]) / for_s,
-        "Memory of the triggers' process (MiB)": own.memory_info().rss / 2**20,
-    }
-    took = []
+def measure(airflow: Airflow, names: list[str], seconds: float, answers: int) -> Mapping[str, float]:
+    """Return what so many waiting releases cost, in a share of a processor, and how soon they wake."""
+    time.sleep(20)  # the triggerer takes them
+    before, began = airflow.used(), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    found = {f"{who} (% of a processor)": 100 * (now - before[who]) / took for who, now in airflow.used().items()}
+    found["Memory of the triggerer (MiB)"] = airflow.memory()
+    woke = []
     for name in names[:answers]:
-        change(console, ANSWER, RELEASE, name, TASK)
+        airflow.run(ANSWER, RELEASE, name, ASKS)
         answered = time.monotonic()
-        took.append(await waiting.pop(name) - answered)
-    for task in waiting.values():
-        task.cancel()
-    await asyncio.gather(*waiting.values(), return_exceptions=True)
-    if took:
-        found["From an answer until it is seen, median (s)"] = sorted(took)[len(took) // 2]
-        found["From an answer until it is seen, most (s)"] = max(took)
+        while airflow.run(STILL, RELEASE, name, WAITS):
+            if time.monotonic() - answered > 120:
+                raise SystemExit(f"{name} was answered and still waits")
+            time.sleep(0.05)
+        woke.append(time.monotonic() - answered)
+    if woke:
+        found["From an answer until the task may run, median (s)"] = statistics.median(woke)
+        found["From an answer until the task may run, most (s)"] = max(woke)
     return found
 
 
@@ -109,20 +150,31 @@ def main() -> int:
     columns: list[Mapping[str, float]] = []
     with (
         tempfile.TemporaryDirectory(prefix="interlock-bench-") as name,
-        console_server(Path(name), on_postgres=True) as console,
+        console_server(Path(name), on_postgres=True) as at,
     ):
-        os.environ[f"AIRFLOW_CONN_{resources.AIRFLOW.upper()}"] = console.base.replace("://", f"://{READER}:{READER}@")
-        ours = psutil.Process().children()
-        (server,) = [one for one in ours if "tests.integration.console_airflow" in " ".join(one.cmdline())]
-        names = copy_runs(console.postgres, max(sizes))
-        for size in sizes:
-            change(console, NEW_QUESTION, RELEASE, names, TASK)
-            columns.append(asyncio.run(measure(console, server, names[:size], options.seconds, options.answers)))
+        home = Path(name)
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "INTERLOCK"))},
+            **settings_of(home, int(urlsplit(at.base).port or 0)),
+            f"AIRFLOW_CONN_{resources.AIRFLOW.upper()}": at.base.replace("://", f"://{READER}:{READER}@"),
+            "AIRFLOW__TRIGGERER__CAPACITY": "1000",
+        }
+        environment.pop("_AIRFLOW_PROCESS_CONTEXT")
+        with triggerer(environment, home / "triggerer.log") as process:
+            airflow = Airflow(at, process)
+            names = copy_runs(at.postgres, sum(sizes))
+            airflow.run(OPEN, RELEASE, names, ASKS)
+            for size in sizes:
+                some, names = names[:size], names[size:]
+                given = json.dumps([RELEASE, ASKS, WAITS, resources.AIRFLOW, *some])
+                subprocess.run([sys.executable, "-c", DEFER], input=given.encode(), env=environment, check=True)
+                columns.append(measure(airflow, some, options.seconds, options.answers))
+                airflow.run("UPDATE task_instance SET state = 'failed', trigger_id = NULL WHERE state = 'deferred'")
     rows = [f"| Releases that wait | {' | '.join(map(str, sizes))} |", f"| --- |{' --- |' * len(sizes)}"]
     for what in dict.fromkeys(what for column in columns for what in column):
         cells = (f"{column[what]:.3g}" if what in column else "" for column in columns)
         rows.append(f"| {what} | {' | '.join(cells)} |")
-    about = f"{options.seconds:g} s each, {datetime.now(UTC):%Y-%m-%d}, {options.answers} answers. {machine()}"
+    about = f"{options.seconds:g} s each, {options.answers} answers. {machine()}"
     publish(f"{about}\n\n" + "\n".join(rows) + "\n", options.write, "waiting")
     return 0
 

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from interlock.adapters.quality.reports import coverage_rows, junit_rows
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import ChangeType
+from interlock.domain.change.amended import began_with
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.ledger.kinds import PATH_JUDGED, PATH_LOADED, PATH_SUITES_RUN, QUALITY_JUDGED_AGAIN
 from interlock.domain.quality.rows import CoverageRow, TestRow, rows_as_json
 from interlock.domain.records import CaseRuns, LoadReport, LoadResult, QualityReport, Record, SuiteRuns
 from interlock.domain.testing.results import CaseRow
 from interlock.locations import CATALOGUE
-from interlock.stages.approvals.amended import began_with
 from interlock.stages.environments.again import judge_again, reports_again
 from interlock.stages.release import quality
 from interlock.stages.runtime import resources

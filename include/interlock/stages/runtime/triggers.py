@@ -283,8 +283,12 @@ class AnswersTrigger(BaseTrigger):
         """Read the answers until there are new ones to count."""
         looks = SharedAnswers.of(self.connection)
         while not _is_up(self.until):
+            left = (self.until - datetime.now(UTC)).total_seconds() if self.until else None
             try:
-                answers = await looks.next((self.dag_id, self.run_id, self.question_id))
+                async with asyncio.timeout(left):
+                    answers = await looks.next((self.dag_id, self.run_id, self.question_id))
+            except TimeoutError:
+                break
             except TransientError as error:
                 self.log.warning("%s", error)
             except ReleaseError as error:
