@@ -109,6 +109,20 @@ def test_what_a_coverage_report_does_not_tell_is_said() -> None:
     assert next(iter(coverage_notes(empty))) == ("The coverage report lists no lines, so the coverage is unknown.")
 
 
+def test_a_coverage_report_says_that_tests_ran_on_copies_in_the_output_too() -> None:
+    def rows(lines: dict[str, int]) -> list[CoverageRow]:
+        return [CoverageRow(file=file, lines=number, covered=1, percent=20) for file, number in lines.items()]
+
+    once = {"src/ports.js": 5, "src/tills.js": 7}
+    twice = {f"build/release/{file}": number for file, number in once.items()}
+    (note,) = coverage_notes(rows(once | twice))
+    assert note == (
+        "The coverage report has each file of build/release twice: tests ran on copies, too, and count twice."
+    )
+    assert list(coverage_notes(rows(once | twice | {"build/release/src/own.js": 3}))) == []
+    assert list(coverage_notes(rows(once | {"lib/src/ports.js": 6}))) == []
+
+
 def test_a_quality_report_without_notes_keeps_the_digest_that_it_had_before_there_were_any() -> None:
     blob = Blob(uri="file:///x", sha256="0" * 64, size=1)
     report = QualityReport(success=True, suites=(), failures=(), results=blob, docs="x")

@@ -102,6 +102,21 @@ def coverage_notes(rows: Sequence[CoverageRow]) -> Iterator[str]:
         yield f"Coverage is unknown of files without lines: {_some(empty)}."
     if left_out := [row.file for row in rows if row.changed and not row.lines]:
         yield f"Files that this release changes are missing in the coverage report: {_some(left_out)}."
+    if copies := sorted(_folders_of_copies(rows)):
+        yield f"The coverage report has each file of {_some(copies)} twice: tests ran on copies, too, and count twice."
+
+
+def _folders_of_copies(rows: Sequence[CoverageRow]) -> set[str]:
+    """Return the folders of which every file is also outside, at the same path, with as many lines."""
+    lines = {row.file: row.lines for row in rows if row.lines}
+    copied: set[str] = set()
+    own: set[str] = set()
+    for file, number in lines.items():
+        parts = file.split("/")
+        for depth in range(1, len(parts)):
+            is_copy = lines.get("/".join(parts[depth:])) == number
+            (copied if is_copy else own).add("/".join(parts[:depth]))
+    return copied - own
 
 
 def unknown_notes(rows: Sequence[ComponentRow]) -> Iterator[str]:
