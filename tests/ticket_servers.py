@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from jira820.config import Config
 from jira820.server import make_app
 from jira820.store import Store
@@ -119,6 +120,39 @@ class JiraServer:
         self.store.issues[key]["statusName"] = status
 
 
+def _with_what_changes_write(app: FastAPI, store: Store) -> None:
+    """Add what jira820 leaves out: writing versions, and ``update`` of an issue; as the published REST API has it."""
+
+    @app.post("/rest/api/2/version", status_code=201)
+    async def make_version(request: Request) -> Response:
+        body = await request.json()
+        if any(one["name"] == body["name"] for one in store.versions):
+            said = {"errorMessages": [], "errors": {"name": "A version with this name already exists in this project."}}
+            return JSONResponse(said, status_code=400)
+        store.versions.append({"id": 10000 + len(store.versions), **body})
+        return JSONResponse(store.serializer.version_obj(store.versions[-1]), status_code=201)
+
+    @app.put("/rest/api/2/version/{id}")
+    async def change_version(id: str, request: Request) -> Response:
+        version = next(one for one in store.versions if str(one["id"]) == id)
+        version |= await request.json()
+        return JSONResponse(store.serializer.version_obj(version))
+
+    async def update_issue(key: str, request: Request) -> Response:
+        body = await request.json()
+        issue = store.get_issue(key)
+        for change in body.get("update", {}).get("fixVersions", ()):
+            found = [one for one in store.versions if one["name"] == change["add"]["name"]]
+            if not found:
+                return JSONResponse({"errors": {"fixVersions": "Version name is not valid"}}, status_code=400)
+            issue["fixVersions"] = [*issue["fixVersions"], *found]
+        store.update_issue(key, body.get("fields", {}))
+        issue["custom"] = {**issue.get("custom", {}), **body.get("fields", {})}
+        return Response(status_code=204)
+
+    app.router.routes.insert(0, APIRoute("/rest/api/2/issue/{key}", update_issue, methods=["PUT"]))
+
+
 @contextmanager
 def jira() -> Iterator[JiraServer]:
     """Serve a Jira for a block."""
@@ -132,6 +166,8 @@ def jira() -> Iterator[JiraServer]:
             return JSONResponse({"errorMessage": "No request exists for the given key"}, status_code=404)
         found = [{"id": str(n), "finalDecision": one} for n, one in enumerate(server.approvals[key])]
         return JSONResponse({"size": len(found), "start": 0, "limit": 50, "isLastPage": True, "values": found})
+
+    _with_what_changes_write(app, store)
 
     @app.middleware("http")
     async def login(request: Request, follow: Any) -> Response:

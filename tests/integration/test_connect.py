@@ -1,4 +1,4 @@
-"""``interlock connect servicenow``: what it finds out, tries and writes, against a stateful server."""
+"""``interlock connect``: what it finds out, tries and writes, against stateful servers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 from interlock.adapters.catalogue.systems import load_systems
 from interlock.cli import connect
 from interlock.domain.errors import CatalogueError, DeliveryRefused
+from interlock.domain.outbox.systems_file import Jira
 from tests import service_now as server
+from tests.integration.test_jira_issues import connection as jira_connection
 from tests.integration.test_service_now import DESCRIBED, connection
 from tests.service_now import Instance, serving
+from tests.ticket_servers import jira
 
 
 def connected(instance: Instance, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: str) -> bool:
@@ -50,3 +53,21 @@ def test_nothing_is_written_with_a_wrong_password_or_a_mandatory_field(
     with pytest.raises(DeliveryRefused, match="u_cost_centre is mandatory"):
         connected(Instance(mandatory=("u_cost_centre",)), tmp_path, monkeypatch)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_jira_is_mapped_as_its_project_is_and_a_test_issue_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with jira() as served:
+        monkeypatch.setattr(connect, "stored_connection", lambda name: jira_connection(served.url))
+        before = set(served.store.issues)
+        assert connect.connect_jira("jira", "shop_jira", tmp_path, project="SHOP", yes=True)
+        (made,) = set(served.store.issues) - before
+        assert served.store.issues[made]["statusName"] == "Done"
+        with pytest.raises(DeliveryRefused, match="Unknown project: NONE"):
+            connect.connect_jira("other", "shop_jira", tmp_path, project="NONE", yes=True)
+    found = load_systems(tmp_path).systems["jira"]
+    assert isinstance(found, Jira)
+    assert (found.project, {*found.issue_types.values()}, found.cloud) == ("SHOP", {"Task"}, False)
+    assert found.states.in_order == ("Open", "In Progress", "In Review", "Done")
+    assert "It is a Jira Data Center 8.20.8." in capsys.readouterr().out

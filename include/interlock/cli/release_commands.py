@@ -72,9 +72,10 @@ def explain(
 
 
 def connect(
-    kind: Annotated[str, typer.Argument(help="The kind of system: servicenow.")],
+    kind: Annotated[str, typer.Argument(help="The kind of system: servicenow or jira.")],
     connection: Annotated[str, typer.Option(help="The Airflow connection with address and account.")],
-    name: Annotated[str, typer.Option(help="How systems.yaml names it.")] = "servicenow",
+    name: Annotated[str, typer.Option(help="How systems.yaml names it; default: its kind.")] = "",
+    project: Annotated[str, typer.Option(help="Of jira: key of the project whose issues are changes.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Check a system of service management, propose its part of systems.yaml, and write it.
@@ -83,11 +84,17 @@ def connect(
     """
     quiet_airflow()
     with failures_on_stderr():
-        if kind != "servicenow":
-            raise ReleaseError(f"There is no kind of system {kind!r}. Available: servicenow.")
-        from .connect import connect_servicenow
+        from .connect import connect_jira, connect_servicenow
 
-        end(connect_servicenow(name, connection, catalogue_folder(), yes=yes))
+        folder, name = catalogue_folder(), name or kind
+        if kind == "servicenow":
+            end(connect_servicenow(name, connection, folder, yes=yes))
+        elif kind == "jira" and project:
+            end(connect_jira(name, connection, folder, project=project, yes=yes))
+        elif kind == "jira":
+            raise ReleaseError("Which project has the issues of changes?", next_step="add --project, such as CHG")
+        else:
+            raise ReleaseError(f"There is no kind of system {kind!r}. Available: servicenow, jira.")
 
 
 def deliveries(

@@ -169,3 +169,16 @@ def test_systems_are_part_of_the_flow_only_where_a_policy_names_some() -> None:
     assert "records" not in Flow().model_dump(mode="json")
     assert Flow.model_validate({"records": {"snow": "mirror"}}).model_dump(mode="json")["records"] == {"snow": "mirror"}
     assert ChangeType.NORMAL in ChangeType
+
+
+def test_the_defects_of_a_release_are_those_of_its_quality_reports() -> None:
+    found = {"id": "bike-shop-1", "title": "A", "severity": "major", "environment": "test", "version": "1.1.0"}
+    both = [{**found, "state": "open"}, {**found, "id": "bike-shop-2", "state": "new"}]
+    many = [*steps()]
+    judged = (kinds.QUALITY_JUDGED, {"defects": both})
+    later = (kinds.PATH_JUDGED, {"environment": "staging", "defects": [{**found, "state": "fixed"}]})
+    entries = chained(CHAIN, [*many[:2], judged, later, *many[2:]])
+    told = {one.event: one for one in statements(entries, signed(entries))}
+    assert told["planned"].change.defects == ()
+    known = {one.id: one.state for one in told["frozen"].change.defects}
+    assert known == {"bike-shop-1": "fixed", "bike-shop-2": "new"}

@@ -56,8 +56,9 @@ def _unknown(place: Place, named: object, folder: Path) -> Iterator[Problem]:
         return  # that file has its own error
     for name, mode in named.items():
         yield from unknown_name((*place, name), name, known, f"a system of {FILE}")
-        if mode == "authority" and name in known and known[name].kind == "webhook":
-            yield Problem((*place, name), mode, f"mirror: {name} is a receiver of webhooks, which decides nothing")
+        if mode == "authority" and name in known and known[name].kind != "servicenow":
+            what = f"mirror: {name} is of the kind {known[name].kind}, whose approvals Interlock does not read"
+            yield Problem((*place, name), mode, what)
 
 
 def _read(folder: Path) -> YamlFile:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from interlock.domain.errors import CatalogueError
-from interlock.domain.outbox.systems_file import ServiceNow, ToldSystem
+from interlock.domain.outbox.systems_file import Jira, ServiceNow, ToldSystem
 
 from .system import System
 
 
-def _service_now(described: ToldSystem, connection: Any) -> System:
+def _service_now(described: ToldSystem, connection: Any, site: str) -> System:
     from interlock.adapters.servicenow.changes import Changes  # not at the top: brings httpx
     from interlock.adapters.servicenow.instance import open_instance
 
@@ -19,22 +19,42 @@ def _service_now(described: ToldSystem, connection: Any) -> System:
     return Changes(open_instance(connection, described.calls_per_second), described)
 
 
-def _webhook(described: ToldSystem, connection: Any) -> System:
+def _webhook(described: ToldSystem, connection: Any, site: str) -> System:
     from interlock.adapters.webhooks.sending import Webhooks
 
     return Webhooks.of(connection, calls_per_second=described.calls_per_second)
 
 
-_KINDS: dict[str, Callable[[ToldSystem, Any], System]] = {"servicenow": _service_now, "webhook": _webhook}
+def _jira(described: ToldSystem, connection: Any, site: str) -> System:
+    from interlock.adapters.jira.issues import Issues
+    from interlock.adapters.jira.site import open_jira
+
+    assert isinstance(described, Jira)
+    return Issues(open_jira(connection, described.calls_per_second), described)
 
 
-def open_system(described: ToldSystem, connection: Any) -> System:
+def _jira_deployments(described: ToldSystem, connection: Any, site: str) -> System:
+    from interlock.adapters.jira.deployments import Deployments
+
+    return Deployments.of(connection, site=site, calls_per_second=described.calls_per_second)
+
+
+_KINDS: dict[str, Callable[[ToldSystem, Any, str], System]] = {
+    "servicenow": _service_now,
+    "jira": _jira,
+    "jira_deployments": _jira_deployments,
+    "webhook": _webhook,
+}
+
+
+def open_system(described: ToldSystem, connection: Any, *, site: str = "") -> System:
     """Return a system of systems.yaml.
 
     :param connection: the Airflow connection that it names.
+    :param site: Airflow's address, for links to releases.
     :raises CatalogueError: its kind is of a newer version of Interlock.
     """
     kind = str(getattr(described, "kind", ""))
     if kind not in _KINDS:
         raise CatalogueError(f"Systems of the kind {kind!r} are not known here.", next_step="upgrade this component")
-    return _KINDS[kind](described, connection)
+    return _KINDS[kind](described, connection, site)

@@ -27,6 +27,10 @@ _RETRY_AFTER = timedelta(seconds=30)
 M = TypeVar("M", bound=BaseModel)
 
 
+class NotThere(DeliveryRefused):
+    """The system answers that there is no such thing, or none that the account may see."""
+
+
 class WebApi:
     """An HTTP API of a system, with an account.
 
@@ -136,7 +140,8 @@ class WebApi:
                 f"{self.shown} answered {asked} with {code}.", next_step="Interlock tries again by itself"
             )
         if not 200 <= code < 300:
-            raise DeliveryRefused(
+            error = NotThere if code in (httpx.codes.NOT_FOUND, httpx.codes.GONE) else DeliveryRefused
+            raise error(
                 f"{self.shown} refused {asked} with {code}: {_said(body)}",
                 rule="the rights, rules and mandatory fields of that system",
                 who="the administrator of the system",

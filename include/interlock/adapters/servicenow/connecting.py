@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from interlock.adapters.outbox.web import WebApi
-from interlock.domain.catalogue import PRODUCTION, ChangeType
 from interlock.domain.errors import DeliveryRefused
-from interlock.domain.outbox.delivery import Cursor, Remote
-from interlock.domain.outbox.facts import Change, Statement
-from interlock.domain.outbox.systems_file import ServiceNow
 
 from .approvals import APPROVALS
-from .changes import Changes
 from .instance import CHANGES, TABLES
 
 _PHASES: Mapping[str, tuple[str, ...]] = {
@@ -71,35 +65,6 @@ def proposal(api: WebApi, connection: str) -> dict[str, Any]:
         "task_states": {name: values[0] for name, values in of_tasks.items()},
         **({"close_codes": {"deployed": good, "backed_out": bad, "failed": bad}} if good and bad else {}),
     }
-
-
-def try_out(api: WebApi, described: ServiceNow, correlation: str) -> Remote:
-    """Make a test change and cancel it; return it.
-
-    :raises DeliveryRefused: the instance refuses something, such as a change without a mandatory field.
-    """
-    now = datetime.now(UTC)
-    change = Change(
-        chain="connect",
-        service="interlock",
-        version="0.0.0",
-        change_type=ChangeType.NORMAL,
-        environment=PRODUCTION,
-        title="Test of the connection with Interlock",
-        summary="A test of the connection. It is cancelled at once.",
-        description="A test of the connection. It is cancelled at once, and nothing is released.",
-        requested_by="interlock",
-        tickets=(),
-        commit="",
-        risk=0,
-        planned_start=now,
-    )
-    statement = Statement(told=Cursor(1), at=now, event="planned", text="Made by interlock connect.", change=change)
-    changes = Changes(api, described)
-    remote = changes.create(correlation, statement)
-    ended = change.model_copy(update={"phase": "cancelled", "outcome": "withdrawn", "reason": "It was a test."})
-    end = statement.model_copy(update={"told": Cursor(2), "event": "closed", "change": ended})
-    return changes.change(remote, end)
 
 
 def _choices(api: WebApi, table: str, element: str) -> dict[str, str]:

@@ -17,9 +17,12 @@ from interlock.domain.calendars.stops import EVERYTHING
 from interlock.domain.canonical import Later, Model, Sha256, canonical_bytes
 from interlock.domain.catalogue import PRODUCTION, ChangeType, Identifier
 from interlock.domain.catalogue.policy_file import RecordMode
+from interlock.domain.dag_names import is_rollback
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.runs import CHAINS
 from interlock.domain.permits.permit import BEGINS, utc_text
+from interlock.domain.records import DefectLine
 
 from .delivery import Cursor
 
@@ -66,16 +69,22 @@ class Change(Model):
     requested_by: str
     tickets: tuple[str, ...]
     commit: str
+    previous: str = Field("", exclude_if=not_, description="Version that production ran when the release was planned")
+    rolls_back: bool = Field(
+        False, exclude_if=not_, description="It is a rollback to a version that was deployed before"
+    )
     risk: int
     phase: Phase = "planned"
     plan: Later[Sha256] = Field(None, description="Digest of the frozen rollout plan")
     back_out: str = Field("", exclude_if=not_, description="What the release goes back to, in words")
+    planned_at: AwareDatetime
     planned_start: AwareDatetime
     began: Later[AwareDatetime] = None
     ended: Later[AwareDatetime] = None
     outcome: Later[str] = Field(None, description="How the release ended: one of domain/records.ReleaseOutcome")
     reason: str = Field("", exclude_if=not_, description="Of the outcome")
     waves: tuple[Part, ...] = ()
+    defects: tuple[DefectLine, ...] = Field((), exclude_if=not_, description="That its tests found, or that it fixes")
 
 
 class Statement(Model):
@@ -139,6 +148,8 @@ def _told(
             if entry.payload["rehearsal"] or entry.payload["target"] != PRODUCTION:
                 return
             change = _planned(entry)
+        if change is not None and entry.kind in (kinds.QUALITY_JUDGED, kinds.PATH_JUDGED):
+            change = _with_defects(change, entry)
         if change is None or (about := _ABOUT.get(entry.kind)) is None or (said := about(change, entry)) is None:
             continue
         event, text, change, documents = said
@@ -196,9 +207,21 @@ def _planned(entry: Entry) -> Change:
         requested_by=plan["requested_by"],
         tickets=tuple(plan["tickets"]),
         commit=plan["commit"]["sha"],
+        previous=plan["previous_version"] or "",
+        rolls_back=is_rollback(entry.chain.removeprefix(CHAINS)),
         risk=plan["risk"]["score"],
+        planned_at=entry.at,
         planned_start=max(datetime.fromisoformat(plan["not_before"]), entry.at) if plan["not_before"] else entry.at,
     )
+
+
+def _with_defects(change: Change, entry: Entry) -> Change:
+    """Return a change with the defects of a quality report; of a defect that several reports have, the last counts."""
+    found = {one.id: one for one in change.defects}
+    for row in entry.payload.get("defects") or ():
+        one = DefectLine.model_validate(row)
+        found[one.id] = one
+    return change.model_copy(update={"defects": tuple(found.values())})
 
 
 def _of_plan(change: Change, entry: Entry) -> _Said:

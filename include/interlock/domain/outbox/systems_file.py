@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, FiniteFloat, StringConstraints
+from pydantic import BeforeValidator, Field, FiniteFloat, JsonValue, StringConstraints, model_validator
 
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue.values import ChangeType, ConnectionId, Duration, Identifier, Line
@@ -39,11 +39,11 @@ StatePath = Annotated[
         min_length=1, max_length=8, description="A state; or several, of which the others are on the way to the last"
     ),
 ]
-"""The values of states, such as "-5", as ``nextstates`` of the instance names them."""
+"""States as the system names them: in ServiceNow their values, such as "-5"; in Jira the names of statuses."""
 
 
 class States(Model):
-    """Where a change is, in the states of the instance."""
+    """Where a change is, in the states of the system."""
 
     planned: StatePath
     assessed: StatePath
@@ -97,13 +97,83 @@ class ServiceNow(ToldSystem):
     )
 
 
+Project = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{1,29}$"), Field(description="Key of a project")]
+JiraField = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,79}$")]
+"""A field of Jira's issues, such as customfield_10042."""
+Outcome = Literal["planned", "deployed", "backed_out"]
+"""When the tickets of a release are moved."""
+
+
+class JiraTickets(Model):
+    """What becomes of the tickets of a release in this Jira, and of the versions of their projects."""
+
+    projects: tuple[Project, ...] = Field(
+        min_length=1, description="Whose tickets are changed; others stay as they are"
+    )
+    comment: bool = Field(True, description="Each ticket says with which release it went to production, or came back")
+    versions: dict[Identifier, Annotated[Line, Field(max_length=200)]] = Field(
+        {},
+        description="Service: the name of its versions, with {version} in it. A version is made when a release is "
+        "planned, released when it is deployed, and un-released when it is rolled back",
+    )
+    moves: dict[Outcome, Line] = Field(
+        {}, description="Status that tickets are moved to when a release is planned, deployed, or taken back"
+    )
+
+
+class JiraDefects(Model):
+    """The issues of defects that test cases found."""
+
+    project: Project
+    issue_type: Line = "Bug"
+    link: Line = Field("Relates", description="Name of the type of the link between a release's issue and a defect's")
+    fields: dict[JiraField, JsonValue] = Field({}, description="Further fields of each new issue with fixed values")
+
+
+class Jira(ToldSystem):
+    """A Jira, or a Jira Service Management: Data Center or Cloud."""
+
+    kind: Literal["jira"]
+    cloud: bool = Field(False, description="It is a Jira Cloud")
+    project: Project
+    issue_types: dict[ChangeType, Line] = Field(description="Type of the issue of a change, by change type")
+    states: States = Field(description="Statuses of the workflow of these issues")
+    sets: dict[Literal["start", "end", "began", "ended", "plan", "risk", "outcome", "service"], JiraField] = Field(
+        {}, description="Fields that say these; start, end, began and ended are of the type date and time"
+    )
+    fields: dict[JiraField, JsonValue] = Field(
+        {}, description="Further fields of each new issue with fixed values, as Jira's API takes them"
+    )
+    transition_fields: dict[Line, dict[JiraField, JsonValue]] = Field(
+        {}, description="Status: fields that the transition to it demands, such as a resolution"
+    )
+    expected: Duration = Field(
+        timedelta(hours=2), description="Expected duration of an implementation: planned end after planned start"
+    )
+    tickets: JiraTickets | None = Field(None, description="Default: tickets and versions are left alone")
+    defects: JiraDefects | None = Field(None, description="Default: defects have no issue")
+
+    @model_validator(mode="after")
+    def _versions_are_told_apart(self) -> Self:
+        for service, name in (self.tickets.versions if self.tickets else {}).items():
+            if "{version}" not in name:
+                raise ValueError(f"tickets.versions.{service} has no {{version}} in it")
+        return self
+
+
+class JiraDeployments(ToldSystem):
+    """Deployments on the issues of a Jira Cloud: the connection has client_id and cloud_id in its extra."""
+
+    kind: Literal["jira_deployments"]
+
+
 class Webhook(ToldSystem):
     """A receiver of signed CloudEvents: the connection has its URL as host, and the secret as password."""
 
     kind: Literal["webhook"]
 
 
-AnySystem = Annotated[ServiceNow | Webhook, Field(discriminator="kind")]
+AnySystem = Annotated[ServiceNow | Jira | JiraDeployments | Webhook, Field(discriminator="kind")]
 """Of whichever kind."""
 
 

@@ -26,7 +26,7 @@ from interlock.domain.outbox.retrying import RetryRequest, chain_named, parse_re
 from interlock.domain.trigger_form import fields_of
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.notices import notify
+from interlock.stages.runtime.notices import notify, page_address
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import reasons_kept, stage_task
 
@@ -128,7 +128,7 @@ def deliver_all() -> tuple[list[str], list[str]]:
     for name, one in described.items():
         try:
             with (
-                closing(open_system(one, BaseHook.get_connection(one.connection))) as system,
+                closing(open_system(one, BaseHook.get_connection(one.connection), site=page_address(""))) as system,
                 open_ledger(BaseHook.get_connection(resources.LEDGER), connections=one.parallel + 1) as ledger,
             ):
                 until = datetime.now(UTC) + AT_A_TIME
