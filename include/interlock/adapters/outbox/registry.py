@@ -39,10 +39,17 @@ def _jira_deployments(described: ToldSystem, connection: Any, site: str) -> Syst
     return Deployments.of(connection, site=site, calls_per_second=described.calls_per_second)
 
 
+def _pagerduty(described: ToldSystem, connection: Any, site: str) -> System:
+    from interlock.adapters.paging.pagerduty import PagerDuty
+
+    return PagerDuty.of(connection, site=site, calls_per_second=described.calls_per_second)
+
+
 _KINDS: dict[str, Callable[[ToldSystem, Any, str], System]] = {
     "servicenow": _service_now,
     "jira": _jira,
     "jira_deployments": _jira_deployments,
+    "pagerduty": _pagerduty,
     "webhook": _webhook,
 }
 

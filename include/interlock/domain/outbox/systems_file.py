@@ -167,13 +167,19 @@ class JiraDeployments(ToldSystem):
     kind: Literal["jira_deployments"]
 
 
+class PagerDuty(ToldSystem):
+    """A service of PagerDuty, which gets change events: the connection has the integration key as password."""
+
+    kind: Literal["pagerduty"]
+
+
 class Webhook(ToldSystem):
     """A receiver of signed CloudEvents: the connection has its URL as host, and the secret as password."""
 
     kind: Literal["webhook"]
 
 
-AnySystem = Annotated[ServiceNow | Jira | JiraDeployments | Webhook, Field(discriminator="kind")]
+AnySystem = Annotated[ServiceNow | Jira | JiraDeployments | PagerDuty | Webhook, Field(discriminator="kind")]
 """Of whichever kind."""
 
 

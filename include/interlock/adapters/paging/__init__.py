@@ -1,0 +1,1 @@
+"""Releases as change events of paging services: who is on call sees what changed."""

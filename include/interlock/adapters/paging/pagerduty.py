@@ -1,0 +1,99 @@
+"""Releases as change events of PagerDuty, by its Events API v2.
+
+A change event alerts nobody: PagerDuty shows it beside the incidents of the service. It has no key by which PagerDuty
+knows it again, so one whose answer was lost is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any, Self
+
+import httpx
+
+from interlock.adapters.outbox.web import TIMEOUT, WebApi
+from interlock.adapters.tickets.site import url_of
+from interlock.domain.errors import AssetMissing
+from interlock.domain.ledger.runs import run_of
+from interlock.domain.outbox.delivery import Remote
+from interlock.domain.outbox.facts import Event, Statement
+from interlock.domain.paths import release_page
+
+PATH = "/v2/change/enqueue"
+CHANGES_PRODUCTION: tuple[Event, ...] = ("begun", "backed_out", "closed")
+"""What is an event: production begins to change, is taken back, or a release that changed it has ended."""
+MAX_SUMMARY = 1024
+
+
+class PagerDuty:
+    """A service of PagerDuty.
+
+    :param key: the integration key of the service.
+    :param site: Airflow's address, for links to releases.
+    """
+
+    def __init__(self, api: WebApi, key: str, site: str) -> None:
+        self._api, self._key, self._site = api, key, site.rstrip("/")
+
+    @classmethod
+    def of(cls, connection: Any, *, site: str, calls_per_second: float | None = None) -> Self:
+        """Read a connection: host ``https://events.pagerduty.com``, and the integration key as password.
+
+        :raises ReleaseError: it has no key, or is no https URL.
+        """
+        if not connection.password:
+            raise AssetMissing(
+                f"The connection {connection.conn_id} lacks the integration key of PagerDuty as its password.",
+                who="the platform engineer",
+                next_step="create an integration Events API V2 in PagerDuty, and complete the connection",
+            )
+        client = httpx.Client(base_url=url_of(connection), timeout=TIMEOUT, trust_env=False)
+        api = WebApi("PagerDuty", client, calls_per_second=calls_per_second)
+        return cls(api, str(connection.password), site)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._api.close()
+
+    def find(self, correlation: str) -> Sequence[Remote]:
+        """Return what stands for the release; how far it was told, only the outbox knows."""
+        return (Remote(reference=correlation, number=correlation),)
+
+    def create(self, correlation: str, statement: Statement) -> Remote:
+        """Make nothing: events are sent one by one."""
+        return Remote(reference=correlation, number=correlation)
+
+    def change(self, remote: Remote, statement: Statement) -> Remote:
+        """Send an event, if production changes."""
+        if statement.event in CHANGES_PRODUCTION and statement.change.began is not None:
+            self._api.send("POST", PATH, json={"routing_key": self._key, **change_event(statement, self._site)})
+        return remote.model_copy(update={"told": statement.told})
+
+    def withdraw(self, duplicate: Remote, original: Remote) -> None:
+        """Take back nothing: there are no duplicates of what is not there."""
+
+
+def change_event(statement: Statement, site: str) -> dict[str, Any]:
+    """Return a statement as a change event, without the key."""
+    change = statement.change
+    ended = f": {change.outcome.replace('_', ' ')}" if statement.event == "closed" and change.outcome else ""
+    did = {"begun": "begins", "backed_out": "was backed out"}.get(statement.event, "ended")
+    page = f"{site}/{release_page(*(run_of(change.chain) or ('', '')))}"
+    return {
+        "payload": {
+            "summary": f"{change.title} {did}{ended}"[:MAX_SUMMARY],
+            "timestamp": statement.at.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "source": "Interlock",
+            "custom_details": {
+                "service": change.service,
+                "version": change.version,
+                "environment": change.environment,
+                "change_type": change.change_type.value,
+                "requested_by": change.requested_by,
+                "tickets": ", ".join(change.tickets),
+                "text": statement.text,
+            },
+        },
+        "links": [{"href": page, "text": "The release in Airflow"}],
+    }
