@@ -30,9 +30,16 @@ def post(connection: str, message: Message) -> None:
     lines = [f"{line.plain} {line.link}".rstrip() for line in message.shown]
     if message.thread is not None:
         lines += [f"{message.thread.plain} {message.thread.link}".rstrip()]
-    if not services.notify(
-        title=title, body="\n".join(lines) or title, body_format=apprise.NotifyFormat.TEXT, tag="all"
-    ):
+    delivered = True
+    for service in services:
+        # Lines are inert in Markdown, too. As text, Apprise would escape the links of services that read Markdown.
+        marked = service.notify_format == apprise.NotifyFormat.MARKDOWN
+        form = apprise.NotifyFormat.MARKDOWN if marked else apprise.NotifyFormat.TEXT
+        one = apprise.Apprise()
+        one.add(service)
+        body = ("\n\n" if marked else "\n").join(lines) or title
+        delivered = bool(one.notify(title=title, body=body, body_format=form)) and delivered
+    if not delivered:
         raise ReleaseError(
             f"A service of the connection {connection} did not take a message",
             who="the platform engineer",
