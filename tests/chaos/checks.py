@@ -28,6 +28,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.estate.settings import Settings
 from interlock.estate.world import aws, image
+from tests.end_to_end.people import BIKE_SHOP
 from tests.end_to_end.stack import Stack
 
 from .office import BALLOT, Given, Office
@@ -210,7 +211,7 @@ class _Bundles:
             f"{one.payload['version']}-{one.payload['bundle']['sha256'][:12]}": one.payload["bundle"]["uri"]
             for one in built
         }
-        for described in self._after.settings.images.glob("*.json"):
+        for described in self._after.settings.images.glob(f"{BIKE_SHOP}-*.json"):
             first = image.Image.model_validate_json(described.read_bytes())
             places[first.release] = image.bundle_of(self._after.settings, first).as_uri()
         return places

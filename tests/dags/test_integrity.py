@@ -135,8 +135,8 @@ def test_every_task_tells_a_release_manager_what_it_does(release: dict[str, Any]
 
 
 def test_every_task_is_tried_again(release: dict[str, Any]) -> None:
-    once = [task for task, described in release["tasks"].items() if described["retries"] < 2]
-    assert once == [], "a worker may die in any of them, and each must be safe to run again"
+    once = [task for task, described in release["tasks"].items() if described["retries"] < 4]
+    assert once == [], "a worker may die in any of them, and a database may be away for a minute"
 
 
 def test_a_wave_and_a_back_out_are_tried_again_until_an_estate_that_was_killed_is_back(release: dict[str, Any]) -> None:

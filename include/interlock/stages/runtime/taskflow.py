@@ -39,13 +39,16 @@ CALLED_OFF = "called_off"
 """The XCom key under which a failed task notes that it did nothing, because the release was called off."""
 
 DEFAULT_ARGS: dict[str, Any] = {
-    "retries": 2,
+    "retries": 4,
     "retry_delay": timedelta(seconds=5),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=2),
     "execution_timeout": timedelta(minutes=30),
 }
-"""For every task of a release. Each task is safe to run again."""
+"""For every task of a release. Each task is safe to run again.
+
+Four retries take 75 s: a database, a broker or a store that is started again fails no release.
+"""
 
 WHILE_SERVERS_ARE_AWAY = 6
 """Retries of a task that closes a release: 275 s in all, in which a database, a store or a mail server comes back.
