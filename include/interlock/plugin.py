@@ -66,6 +66,12 @@ class InterlockPlugin(AirflowPlugin):
             "icon_dark_mode": "interlock/static/needs-me-dark.svg",
         },
         {
+            "name": "Timeline",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "nav",
+            "url_route": "timeline",
+        },
+        {
             "name": "Measures",
             "bundle_url": "interlock/static/pages.js",
             "destination": "nav",

@@ -23,6 +23,13 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def own_console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """An Airflow of a file's own: what it shows is what the file's tests put there (``console = own_console``)."""
+    with console_server(tmp_path_factory.mktemp("airflow")) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def started_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A PostgreSQL for all modules of a worker."""

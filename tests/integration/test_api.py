@@ -6,30 +6,29 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import RELEASE_ENDED, RELEASE_REQUESTED, VERSION_MARKED_BAD
+from interlock.domain.ledger.kinds import PLAN_MADE, RELEASE_ENDED, RELEASE_REQUESTED, VERSION_MARKED_BAD
+from tests.factories import releases
+from tests.integration.conftest import own_console
 from tests.integration.console_airflow import PEOPLE, RELEASE, ROOT, RUN_ID
-from tests.integration.console_server import Console, console_server
+from tests.integration.console_server import Console
 
 MEASURES = tuple(
     f"/interlock/api/v1/{path}" for path in ("measures", "measures/releases/releases", "measures.csv", "metrics")
 )
 BOARD, QUESTIONS, NEEDS_ME = (f"/interlock/api/v1/{name}" for name in ("board", "questions", "needs-me"))
+TIMELINE = "/interlock/api/v1/timeline?since=2026-11-01T00:00:00Z&until=2027-01-31T00:00:00Z"
 EXPLANATION = f"/interlock/api/v1/dags/{RELEASE}/dagRuns/{RUN_ID}/explanation"
 MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
 
 
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """An Airflow of this file's own: what it shows is what its tests put there."""
-    with console_server(tmp_path_factory.mktemp("airflow")) as running:
-        yield running
+console = own_console
 
 
 def get(console: Console, user: str, path: str, **params: Any) -> httpx.Response:
@@ -44,7 +43,7 @@ def board(console: Console, **params: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("user", PEOPLE)
 def test_each_route_is_for_those_who_may_read_what_it_says(console: Console, user: str) -> None:
-    for route in (BOARD, QUESTIONS, NEEDS_ME, EXPLANATION):
+    for route in (BOARD, QUESTIONS, NEEDS_ME, EXPLANATION, TIMELINE):
         answer = get(console, user, route)
         if user in MAY_READ:
             assert answer.status_code == 200, answer.text
@@ -115,13 +114,64 @@ def test_the_measures_are_a_table_and_gauges(console: Console) -> None:
     assert re.search(r'^interlock_releases\{service="bike-shop"\} \d+\.0$', gauges.text, re.MULTILINE)
 
 
+def planned(start: datetime) -> dict[str, Any]:
+    found: dict[str, Any] = releases.plan(not_before=start).to_xcom()
+    return found
+
+
+def timeline(console: Console, **params: Any) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    span = {"since": (now - timedelta(days=30)).isoformat(), "until": (now + timedelta(days=60)).isoformat()}
+    found: dict[str, Any] = (
+        get(console, "rita", TIMELINE.partition("?")[0], **{**span, **params}).raise_for_status().json()
+    )
+    return found
+
+
+def test_the_timeline_has_what_was_what_is_and_what_is_planned(console: Console) -> None:
+    tell(console)
+    now = datetime.now(UTC).replace(microsecond=0)
+    with console.ledger() as ledger:
+        ledger.append(
+            release_chain(RELEASE, RUN_ID), PLAN_MADE, planned(now + timedelta(days=3)), actor="task", key="planned"
+        )
+        ledger.append(
+            release_chain(RELEASE, "earlier"), PLAN_MADE, planned(now - timedelta(hours=1)), actor="task", key="planned"
+        )
+    found = timeline(console)
+    (lane,) = found["lanes"]
+    assert (lane["key"], found["total_entries"]) == ("bike-shop", 1)
+    bars = {one["id"]: one for one in lane["bars"]}
+    ended, under_way = bars[f"{RELEASE}/earlier"], bars[f"{RELEASE}/{RUN_ID}"]
+    assert (ended["title"], ended["state"]) == ("bike-shop 1.0.0: deployed", "deployed")
+    assert datetime.fromisoformat(ended["planned"]) == now - timedelta(hours=1)
+    assert (under_way["kind"], under_way["state"]) == ("release", "asks")
+    assert under_way["path"].endswith("/plugin/release")
+    assert datetime.fromisoformat(bars[f"{RELEASE}/{RUN_ID}/start"]["start"]) == now + timedelta(days=3)
+    assert {one["kind"] for one in found["everywhere"]} <= {"freeze", "window", "maintenance", "event", "holiday"}
+    assert timeline(console, name="till")["lanes"] == []
+    assert [one["key"] for one in timeline(console, by="environment")["lanes"]][-1] == "production"
+    (owner,) = timeline(console, by="owner")["lanes"]
+    assert {one["id"] for one in owner["bars"]} >= {*bars}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"since": "2026-01-01T00:00:00"}, {"until": "2020-01-01T00:00:00Z"}, {"until": "2040-01-01T00:00:00Z"}],
+    ids=["no time zone", "no time in it", "too long"],
+)
+def test_a_time_that_cannot_be_shown_is_refused(console: Console, wrong: dict[str, str]) -> None:
+    asked = {"since": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z", **wrong}
+    assert_problem(get(console, "rita", TIMELINE.partition("?")[0], **asked), 422)
+
+
 def test_a_run_that_airflow_does_not_have_is_not_explained(console: Console) -> None:
     problem = assert_problem(get(console, "rita", EXPLANATION.replace(RUN_ID, "none")), 404)
     assert "Airflow has no run none" in problem["detail"]
     assert_problem(get(console, "nora", EXPLANATION.replace(RELEASE, "nightly")), 403)
 
 
-@pytest.mark.parametrize("route", [BOARD, QUESTIONS, NEEDS_ME, EXPLANATION])
+@pytest.mark.parametrize("route", [BOARD, QUESTIONS, NEEDS_ME, EXPLANATION, TIMELINE])
 def test_who_is_logged_out_gets_nothing(console: Console, route: str) -> None:
     assert_problem(httpx.get(console.base + route, timeout=60), 401)
     wrong = httpx.get(console.base + route, headers={"Authorization": "Bearer wrong"}, timeout=60)

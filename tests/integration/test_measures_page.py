@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,8 +18,9 @@ from interlock.domain.ledger.kinds import (
     RELEASE_REQUESTED,
     WAVE_DEPLOYED,
 )
+from tests.integration.conftest import own_console
 from tests.integration.console_airflow import RELEASE
-from tests.integration.console_server import Console, console_server
+from tests.integration.console_server import Console
 from tests.integration.ledger_server import superuser_connection
 
 MEASURED = "7.1.0"
@@ -28,11 +28,7 @@ ATTACK = "<img src=x onerror=alert(1)>"
 """A user name; none of it may become markup."""
 
 
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """An Airflow of this file's own: what it shows is what its tests put there."""
-    with console_server(tmp_path_factory.mktemp("airflow")) as running:
-        yield running
+console = own_console
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,20 +16,17 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from interlock.domain.paths import question_page
 from tests.browser import opened_context
-from tests.integration.conftest import logged_in
+from tests.integration.conftest import logged_in, own_console
 from tests.integration.console_airflow import RELEASE, RUN_ID
-from tests.integration.console_server import Console, console_server
+from tests.integration.console_server import Console
+from tests.npm import fetch_packages
 
 AXE = Path(__file__).parent / "axe"
 NASTY = "<img src=x onerror=alert(1)>\u202e=1+1 " + "x" * 300
 WAYS = ("test", "integration", "staging", "production")
 
 
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """An Airflow of this file's own: what it shows is what its tests put there."""
-    with console_server(tmp_path_factory.mktemp("airflow")) as running:
-        yield running
+console = own_console
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +41,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("axe")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(AXE / name, folder)
-    fetched = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-    done = subprocess.run(fetched, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        pytest.skip(f"npm does not reach its registry: {done.stderr[-300:]}")
+    fetch_packages(folder)
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
@@ -153,10 +146,12 @@ def test_pages_have_no_serious_barriers(
         expect(page.get_by_role("row", name=re.compile("Service 2"))).to_be_visible()
         assert barriers(page, axe, "[data-testid=interlock-board]") == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the screen"
-        page.goto(f"{airflow}/plugin/needs-me")
-        expect(page.get_by_role("heading", name="Leaves within 24 hours")).to_be_visible()
-        assert barriers(page, axe, "[data-testid=interlock-needs-me]") == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for name, shows in (("needs-me", "Leaves within 24 hours"), ("measures", "Change lead time"), ("timeline", "")):
+            page.goto(f"{airflow}/plugin/{name}")
+            seen = page.get_by_role("heading", name=shows) if shows else page.get_by_role("list", name="Lanes")
+            expect(seen).to_be_visible()
+            assert barriers(page, axe, f"[data-testid=interlock-{name}]") == []
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 
 def test_what_people_wrote_is_text(airflow: str, page: Page) -> None:
@@ -173,10 +168,45 @@ def test_a_ledger_that_does_not_answer_is_said_with_what_to_do(airflow: str, pag
         re.compile(r"/interlock/api/v1/"),
         lambda route: route.fulfill(status=503, content_type="application/problem+json", body=json.dumps(problem)),
     )
-    for name in ("board", "needs-me"):
+    for name in ("board", "needs-me", "timeline"):
         page.goto(f"{airflow}/plugin/{name}")
         said = page.get_by_role("alert").filter(has_text="The ledger is down.")
         expect(said).to_contain_text("Who can change it: the platform engineer. Next: start it.")
+
+
+def test_the_timeline_shows_what_goes_on_and_what_is_chosen_is_in_the_address(airflow: str, page: Page) -> None:
+    page.goto(f"{airflow}/plugin/timeline")
+    line = page.get_by_test_id("interlock-timeline")
+    lane = line.get_by_role("listitem").filter(has_text="Bike shop")
+    under_way = lane.get_by_role("link", name=re.compile(r"^under way: bike-shop 1\.1\.0: under way"))
+    expect(under_way).to_be_visible()
+    line.get_by_label("Time shown").select_option("Quarter")
+    line.get_by_label("Lanes", exact=True).and_(page.locator("select")).select_option("By environment")
+    expect(line.get_by_role("listitem").filter(has_text="production").get_by_role("link").first).to_be_visible()
+    assert parse_qs(urlsplit(page.url).query) == {"days": ["92"], "by": ["environment"]}
+    line.get_by_role("button", name="Later").click()
+    page.wait_for_url("**from=20**")
+    page.goto(f"{airflow}/plugin/timeline?days=7&name=bike")  # as somebody was sent it
+    under_way.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/plugin/release")
+
+
+def test_what_people_wrote_is_text_on_the_timeline(airflow: str, page: Page) -> None:
+    page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+
+    def answer(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        bar = {"id": "x", "kind": "freeze", "title": NASTY, "start": found["at"], "end": found["until"], "about": NASTY}
+        lane = {"key": "x", "title": NASTY, "bars": [bar, {**bar, "id": "y", "path": "dags/x"}], "more": 0}
+        route.fulfill(response=reply, json={**found, "lanes": [lane], "conflicts": [bar], "notes": [NASTY]})
+
+    page.route(re.compile(r"/interlock/api/v1/timeline"), answer)
+    page.goto(f"{airflow}/plugin/timeline")
+    line = page.get_by_test_id("interlock-timeline")
+    expect(line.get_by_role("link", name=re.compile("img src=x")).first).to_be_visible()
+    assert line.locator("img").count() == 0
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock.adapters.calendars.copies import CopiesThere
 from interlock.adapters.overview.plans import KEPT, KnownPlans
-from interlock.adapters.overview.records import Records
+from interlock.adapters.overview.records import MOST_UNREVIEWED, Records
 from interlock.domain.errors import CatalogueError
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.kinds import (
@@ -19,6 +20,7 @@ from interlock.domain.ledger.kinds import (
     FINDING_TOLD,
     FREEZE_OVERRIDDEN,
     RELEASE_ENDED,
+    RELEASE_REVIEWED,
     TEST_DEPLOYED,
 )
 from interlock.locations import CATALOGUE
@@ -111,6 +113,20 @@ def test_stops_and_overrides_end() -> None:
     assert {place: len(entries) for place, entries in found.overrides.items()} == {("bike-shop", "production"): 1}
 
 
+def test_releases_without_a_review_are_kept_until_it_is_held() -> None:
+    ledger, records = MemoryLedger(), Records()
+    told = {"service": "bike-shop", "change_type": "emergency"}
+    for number in range(MOST_UNREVIEWED + 2):
+        ended = {**told, "run": f"release_bike_shop/{number}", "version": f"1.0.{number}", "outcome": "deployed"}
+        ledger.append(INSTALLATION, RELEASE_ENDED, ended, actor="t", key=f"end {number}")
+    failed = {**told, "run": "release_bike_shop/x", "version": "2.0.0", "outcome": "failed"}
+    ledger.append(INSTALLATION, RELEASE_ENDED, failed, actor="t", key="failed")
+    kept = records.read(ledger, ()).unreviewed["bike-shop"]
+    assert [one.version for one in kept] == [f"1.0.{number}" for number in range(2, MOST_UNREVIEWED + 2)]
+    ledger.append(INSTALLATION, RELEASE_REVIEWED, {"run": "release_bike_shop/5"}, actor="t", key="reviewed")
+    assert "1.0.5" not in [one.version for one in records.read(ledger, ()).unreviewed["bike-shop"]]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     shutil.copytree(CATALOGUE, tmp_path / "catalogue")
@@ -118,7 +134,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def plans_of(folder: Path) -> KnownPlans:
-    return KnownPlans(folder, lambda _: lambda _: None)
+    return KnownPlans(folder, lambda now: CopiesThere(folder / "copies", now=now))
 
 
 def test_the_catalogue_is_read_again_when_a_file_of_it_changes(folder: Path) -> None:

@@ -21,10 +21,10 @@ from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.conflicts import USUAL
 from interlock.domain.calendars.entry_times import in_utc
 from interlock.domain.canonical import Model
-from interlock.domain.catalogue import Catalogue
-from interlock.domain.catalogue.calendar_file import zone_of
+from interlock.domain.catalogue import PRODUCTION, Catalogue
+from interlock.domain.catalogue.calendar_file import Scope, zone_of
 from interlock.domain.catalogue.train_file import Train
-from interlock.domain.dag_names import dag_of_train
+from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS, dag_of_train
 from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_ENDED
@@ -72,6 +72,8 @@ class Item(Model):
     state: str = ""
     dag_id: str = ""
     run_id: str = ""
+    scope: Scope = Field(Scope(), description="What it concerns")
+    planned: AwareDatetime | None = Field(None, description="When it was to start, if it started at another time")
     day: date | None = Field(None, description="Of whole days: the first one, wherever the reader is")
     until_day: date | None = Field(None, description="Of whole days: the day after the last")
 
@@ -116,7 +118,7 @@ class Schedule:
             *_find_milestones(self._trains),
             *_find_bookings(self._ledger, self._under_way, self._now),
             *_find_releases(self._ledger, begin),
-            *map(_conflict, self._clashes(to_come)),
+            *(_conflict(one, self._trains) for one in self._clashes(to_come)),
         ]
         within = [one for one in found if one.start < end and one.end > begin]
         return sorted(within, key=lambda one: (one.start, one.end, one.id))
@@ -130,7 +132,7 @@ class Schedule:
         first: dict[str, Clash] = {}
         for one in sorted(coming, key=lambda one: one.start):
             first.setdefault(one.of, one)
-        return [_conflict(one) for one in first.values()]
+        return [_conflict(one, self._trains) for one in first.values()]
 
     def _to_come(self, begin: datetime, end: datetime) -> dict[str, list[Departure]]:
         """Return the departures that have no run yet; also those before, as long as they can clash with a later one."""
@@ -177,6 +179,7 @@ def _find_calendar_items(calendars: Calendars, begin: datetime, end: datetime) -
                 end=one.end,
                 about=f"{does}: {named} ({one.entry.place}){zone}",
                 state=one.entry.effect,
+                scope=scope,
                 day=days and days.first,
                 until_day=days and days.after,
             )
@@ -210,6 +213,8 @@ def _find_departures(
                 + _if_idle(_why_idle(train, name in idle)),
                 state="paused" if name in idle else "moved" if one.is_moved else "planned",
                 dag_id=dag_of_train(name),
+                scope=_of_train(train),
+                planned=one.planned if one.is_moved else None,
             )
 
 
@@ -263,6 +268,7 @@ def _find_train_runs(
             state="failed" if lost else "paused" if held else "running" if one.departed else "boarding",
             dag_id=one.dag_id,
             run_id=one.run_id,
+            scope=_of_train(trains.get(planned_run.train)),
         )
 
 
@@ -293,6 +299,8 @@ def _find_arrivals(went: Iterable[TrainHistory], trains: Mapping[str, Train]) ->
             state=state,
             dag_id=one.dag_id,
             run_id=one.run_id,
+            scope=_of_train(trains.get(came.train)),
+            planned=one.planned_run.departure if one.planned_run else None,
         )
 
 
@@ -327,6 +335,7 @@ def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
                 end=end,
                 about=f"Due before {train.title} departs, {train.target.at.replace('T', ' ')} {train.time_zone}",
                 dag_id=dag_of_train(name),
+                scope=_of_train(train),
                 day=day,
                 until_day=day + A_DAY,
             )
@@ -349,6 +358,7 @@ def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datet
                 state="running",
                 dag_id=run[0],
                 run_id=run[1],
+                scope=of_service(booking.service, booking.environment),
             )
 
 
@@ -369,6 +379,7 @@ def _find_releases(ledger: Chains, since: datetime) -> Iterator[Item]:
             state=str(told["outcome"]),
             dag_id=dag_id,
             run_id=run_id,
+            scope=of_service(str(told["service"])),
         )
 
 
@@ -383,7 +394,23 @@ def _began(ledger: Chains, ended: Entry, chain: str) -> datetime:
     return own[0].at if own and own[0].at < ended.at else ended.at - A_WHILE
 
 
-def _conflict(one: Clash) -> Item:
+def of_service(service: str, environment: str = PRODUCTION) -> Scope:
+    """Return what concerns a service in an environment; its name is not checked, for it comes from a record."""
+    return Scope.model_construct(services=(service,), environments=(environment,))
+
+
+def _of_train(train: Train | None) -> Scope:
+    """Return what a train concerns; of one whose file was removed, nothing is known."""
+    return Scope(services=tuple(train.services), environments=(train.environment,)) if train else Scope()
+
+
+def _of_clash(dag_id: str, trains: Mapping[str, Train]) -> Scope:
+    if dag_id.startswith(TRAINS):
+        return _of_train(next((one for name, one in trains.items() if dag_of_train(name) == dag_id), None))
+    return of_service(dag_id.removeprefix(RELEASES).removeprefix(ROLLBACKS).replace("_", "-"))
+
+
+def _conflict(one: Clash, trains: Mapping[str, Train]) -> Item:
     free = one.conflict.next_free
     following = f"Next free slot: {free.astimezone(UTC):%Y-%m-%d %H:%M} UTC." if free else ""
     dag_id, _, run_id = one.run.partition("/")
@@ -397,4 +424,5 @@ def _conflict(one: Clash) -> Item:
         state="paused" if one.idle else one.conflict.severity,
         dag_id=dag_id,
         run_id=run_id,
+        scope=_of_clash(dag_id, trains),
     )

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
 
-from interlock.adapters.calendars.calendars import CopyOf
 from interlock.adapters.calendars.conflicts import upcoming
+from interlock.adapters.calendars.copies import CopiesThere
 from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
 from interlock.adapters.catalogue.kept import State, state_of
 from interlock.adapters.catalogue.trains import load_trains
@@ -24,7 +24,7 @@ AHEAD = timedelta(days=60)
 KEPT = timedelta(seconds=60)
 """After so long, calendars at URLs are looked at again, although no file of the catalogue has changed."""
 
-CopiesAt = Callable[[datetime], CopyOf]
+CopiesAt = Callable[[datetime], CopiesThere]
 """Gives the copies of calendars at URLs, at an instant."""
 
 
@@ -33,17 +33,20 @@ class Plans:
     """What the catalogue says, at one moment.
 
     :ivar closings: what the calendars close.
+    :ivar notes: which calendars may be out of date.
     :ivar ways: the environments of each service, on the way to production.
     :ivar departures: the departures of each train in the next 60 days.
     :ivar faults: what is left out because its file is wrong, or closes everything.
     """
 
     catalogue: Catalogue
+    calendars: Calendars
     closings: Closings
     ways: Mapping[str, tuple[str, ...]]
     trains: Mapping[str, Train]
     departures: Mapping[str, tuple[Departure, ...]]
     faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def next_departures(self, now: datetime, idle: frozenset[str]) -> dict[str, NextDeparture]:
         """Return the next departure of each service.
@@ -92,16 +95,19 @@ class KnownPlans:
             return self._plans
 
     def _read(self, now: datetime, catalogue: Catalogue) -> Plans:
-        calendars = calendars_of(self._folder, catalogue.policy, self._copies(now))
+        copies = self._copies(now)
+        calendars = calendars_of(self._folder, catalogue.policy, copies)
         if self._closings is None or calendars is not self._calendars:
             self._calendars, self._closings = calendars, Closings(calendars)
         table = load_trains(self._folder, catalogue.policy, catalogue.board)
         departures = upcoming(catalogue, calendars, table.trains, now, now + AHEAD)
         return Plans(
             catalogue=catalogue,
+            calendars=calendars,
             closings=self._closings,
             ways={name: environments_of(one) for name, one in catalogue.services.items()},
             trains=table.trains,
             departures={name: tuple(each) for name, each in departures.items()},
             faults=(*calendars.faults, *table.broken.values(), *catalogue.broken.values()),
+            notes=(*copies.notes, *calendars.notes),
         )

@@ -12,14 +12,17 @@ from typing import Any, Protocol, Self
 
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, all_in_force
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
-from interlock.domain.ledger.kinds import FINDING, FINDING_TOLD, FREEZE_OVERRIDDEN, RELEASE_ENDED
+from interlock.domain.ledger.kinds import FINDING, FINDING_TOLD, FREEZE_OVERRIDDEN, RELEASE_ENDED, RELEASE_REVIEWED
 from interlock.domain.outcome.marks import MARKS
 from interlock.domain.overview.board import Marks
 from interlock.domain.overview.running import OF_RELEASES, Running
+from interlock.domain.records import PastRelease
 
 AT_ONCE = 500
 """So many chains are read with one query."""
-_KINDS = (RELEASE_ENDED, FINDING, FINDING_TOLD, MARKS, STOPS, FREEZE_OVERRIDDEN)
+MOST_UNREVIEWED = 20
+"""Of each service and change type, so many releases without a review are kept: the latest ones."""
+_KINDS = (RELEASE_ENDED, RELEASE_REVIEWED, FINDING, FINDING_TOLD, MARKS, STOPS, FREEZE_OVERRIDDEN)
 
 
 class ManyChains(Protocol):
@@ -37,6 +40,7 @@ class Recorded:
 
     :ivar now: by the clock of the ledger's database.
     :ivar overrides: of freezes, by service and environment.
+    :ivar unreviewed: releases that were deployed and have no review, by service; few of them need one.
     """
 
     now: datetime
@@ -44,6 +48,7 @@ class Recorded:
     marks: Marks
     stops: tuple[EmergencyStop, ...]
     overrides: dict[tuple[str, str], list[Entry]]
+    unreviewed: dict[str, list[PastRelease]]
 
 
 class Records:
@@ -57,6 +62,7 @@ class Records:
         self._lock = Lock()
         self._after = dict.fromkeys(_KINDS, 0)
         self._running = Running()
+        self._unreviewed: dict[tuple[str, str], list[PastRelease]] = defaultdict(list)
         self._kept: dict[str, list[Entry]] = {MARKS: [], STOPS: [], FREEZE_OVERRIDDEN: []}
 
     def read(self, opened: AbstractContextManager[Any], under_way: Collection[str]) -> Recorded:
@@ -79,7 +85,19 @@ class Records:
                 self._after[kind] = entries[-1].sequence if entries else self._after[kind]
                 if kind in self._kept:
                     self._kept[kind] += entries
+            self._keep_unreviewed(new[RELEASE_ENDED], new[RELEASE_REVIEWED])
             return self._as_it_is(now)
+
+    def _keep_unreviewed(self, ended: Sequence[Entry], reviewed: Sequence[Entry]) -> None:
+        for entry in ended:
+            if entry.payload.get("outcome") == "deployed" and "change_type" in entry.payload:
+                one = PastRelease.model_validate({**entry.payload, "at": entry.at}, extra="ignore")
+                kept = self._unreviewed[one.service, one.change_type]
+                kept.append(one)
+                del kept[:-MOST_UNREVIEWED]
+        held = {str(entry.payload.get("run")) for entry in reviewed}
+        for kept in self._unreviewed.values() if held else ():
+            kept[:] = [one for one in kept if one.run not in held]
 
     def _as_it_is(self, now: datetime) -> Recorded:
         overrides: dict[tuple[str, str], list[Entry]] = defaultdict(list)
@@ -89,12 +107,16 @@ class Records:
         self._kept[FREEZE_OVERRIDDEN] = in_time
         for one in in_time:
             overrides[str(one.payload["service"]), str(one.payload["environment"])].append(one)
+        unreviewed: dict[str, list[PastRelease]] = defaultdict(list)
+        for (service, _), each in self._unreviewed.items():
+            unreviewed[service] += each
         return Recorded(
             now=now,
             running=self._running,
             marks=Marks(self._kept[MARKS]),
             stops=tuple(all_in_force(self._kept[STOPS], now)),
             overrides=overrides,
+            unreviewed=unreviewed,
         )
 
 

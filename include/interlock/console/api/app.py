@@ -28,6 +28,7 @@ from .measures import (
 from .needs_me import needs_me
 from .problems import RESPONSES, answer_with_problems
 from .questions import questions
+from .timeline import timeline
 
 PATH = "/api/v1"
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
@@ -61,6 +62,7 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
         ("/metrics", metrics, None),
     ):
         app.get(path, dependencies=[READS_RUNS], response_model=model, responses=RESPONSES, tags=["Measures"])(answer)
+    app.get("/timeline", dependencies=[READS_RUNS], responses=RESPONSES, tags=["Timeline"])(timeline)
     app.get("/questions", dependencies=[READS_RUNS, READS_QUESTIONS], responses=RESPONSES, tags=["Needs me"])(questions)
     app.get(
         "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation", dependencies=READS_ALL, responses=RESPONSES, tags=["Explain"]

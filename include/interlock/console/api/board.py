@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,11 +14,12 @@ from pydantic import Field
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.overview.plans import KnownPlans, Plans
-from interlock.adapters.overview.records import Records
+from interlock.adapters.overview.records import Recorded, Records
 from interlock.console.control.lookups import configured_store, unpaused
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.dag_names import dag_of_release, dag_of_train, dags_of_service
+from interlock.domain.errors import ReleaseError
 from interlock.domain.overview.board import Circumstances, Flight, Row, State, row_of, states_of
 from interlock.locations import catalogue_folder
 
@@ -81,6 +83,7 @@ class Overview:
     ) -> None:
         self._open_ledger, self.flights, self._runs = open_ledger, flights, runs
         self._records, self._plans = Records(), plans
+        self._is_warm = False
 
     def page(self, readable: frozenset[str], wanted: Filters, limit: int, offset: int) -> BoardCollection:
         """Return a page of the board.
@@ -90,8 +93,7 @@ class Overview:
         """
         plans, idle = self.plans(datetime.now(UTC))
         flights = self.flights()
-        under_way = [f"{one.dag_id}/{one.run_id}" for each in flights.values() for one in each]
-        recorded = self._records.read(self._open_ledger(), under_way)
+        recorded = self.recorded(flights)
         known = Circumstances(
             now=recorded.now,
             running=recorded.running,
@@ -119,11 +121,32 @@ class Overview:
             faults=plans.faults,
         )
 
-    def plans(self, now: datetime) -> tuple[Plans, frozenset[str]]:
-        """Return what the catalogue says, and the trains whose Dag makes no runs."""
+    def warm(self) -> None:
+        """Read catalogue and ledger, unless this process has: with 1,000 services, that takes seconds."""
+        if not self._is_warm:
+            self._is_warm = True
+            with suppress(ReleaseError):  # the page that is asked for says it
+                self.known.at(datetime.now(UTC))
+                self.recorded(self.flights())
+
+    @property
+    def known(self) -> KnownPlans:
+        """What the catalogue says, for all requests of this process."""
         if self._plans is None:
             self._plans = KnownPlans(catalogue_folder(), _copies)
-        plans = self._plans.at(now)
+        return self._plans
+
+    def recorded(self, flights: Mapping[str, list[Flight]]) -> Recorded:
+        """Return what the ledger says.
+
+        :param flights: the releases under way, by Dag.
+        """
+        under_way = [f"{one.dag_id}/{one.run_id}" for each in flights.values() for one in each]
+        return self._records.read(self._open_ledger(), under_way)
+
+    def plans(self, now: datetime) -> tuple[Plans, frozenset[str]]:
+        """Return what the catalogue says, and the trains whose Dag makes no runs."""
+        plans = self.known.at(now)
         making = self._runs([dag_of_train(name) for name in plans.trains])
         return plans, frozenset(name for name in plans.trains if dag_of_train(name) not in making)
 

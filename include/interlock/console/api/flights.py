@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from interlock.console.control.own_dags import home
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, Place, is_rollback, stranger
+from interlock.domain.ledger.chain import release_chain
+from interlock.domain.ledger.kinds import PLAN_MADE
 from interlock.domain.overview.board import Flight, Seen, flight_of
 
 MAX_FLIGHTS = 2000
@@ -74,3 +78,21 @@ def _flight(run: Any, paused: bool, tasks: list[Seen]) -> Flight:
         tasks=tasks,
         rollback=is_rollback(run.dag_id),
     )
+
+
+def service_of_flight(one: Flight) -> str:
+    """Return the name of the service that a release or a rollback under way is of."""
+    return one.dag_id.removeprefix(ROLLBACKS if one.rollback else RELEASES).replace("_", "-")
+
+
+def planned_starts(ledger: Any, runs: Collection[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
+    """Return the times before which releases are not to start, by the plans in the ledger; others have none.
+
+    :param runs: Dag and run of each release; the first 2,000 are asked.
+    """
+    chains = {release_chain(*run): run for run in [*runs][:MAX_FLIGHTS]}
+    found: dict[tuple[str, str], datetime] = {}
+    for entry in ledger.among([*chains], (PLAN_MADE,)) if chains else ():
+        if start := entry.payload.get("not_before"):
+            found[chains[entry.chain]] = datetime.fromisoformat(str(start))
+    return found

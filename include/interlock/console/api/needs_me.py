@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Request
 from pydantic import Field
 
+from interlock.adapters.overview.records import Recorded
 from interlock.console.control.break_glass import OpenLedger
 from interlock.console.pages.explain import explanation_of
 from interlock.domain.canonical import Model
-from interlock.domain.dag_names import dag_of_train
+from interlock.domain.change.policy import flows_of
+from interlock.domain.dag_names import REVIEW_RELEASE, dag_of_release, dag_of_train
 from interlock.domain.errors import ReleaseError
 from interlock.domain.outcome.explain import Act, Explanation
+from interlock.domain.outcome.review import unreviewed
 from interlock.domain.outcome.standing import Refusal
 from interlock.domain.overview.board import Flight
-from interlock.domain.paths import release_page
+from interlock.domain.paths import dag_page, release_page
 
 from .board import Overview
+from .flights import planned_starts, service_of_flight
 from .questions import Question, questions_for, readable_dags
 
 MOST_QUESTIONS = 50
@@ -43,14 +49,24 @@ class Standing(Model):
 
 
 class Leaving(Model):
-    """A departure of a train."""
+    """A departure of a train, or the planned start of a release that waits for it."""
 
-    train: str
+    kind: Literal["train", "release"]
     title: str
     at: datetime
-    moved: bool = Field(description="A calendar moved it from the time of its cadence")
-    services: tuple[str, ...] = Field(description="That may be on it")
-    dag_id: str = Field(description="Empty: the reader may not read its Dag")
+    moved: bool = Field(False, description="A calendar moved it from the time of its cadence")
+    services: tuple[str, ...] = Field(description="That may be on it, or that it is a release of")
+    path: str = Field(description="Its page, below Airflow's address; empty: the reader may not read its Dag")
+
+
+class OwedReview(Model):
+    """A release that must be reviewed before its service can have another one that is no emergency."""
+
+    service: str
+    version: str
+    change_type: str
+    due: datetime
+    path: str = Field(description="Its page, below Airflow's address")
 
 
 class NeedsMe(Model):
@@ -60,7 +76,10 @@ class NeedsMe(Model):
     total_questions: int
     requested: tuple[Standing, ...] = Field(description="Under way, and triggered by the reader; the first 20")
     stuck: tuple[Standing, ...] = Field(description="Of others: nobody and nothing that it waits for comes by itself")
-    leaving: tuple[Leaving, ...] = Field(description="Departures within 24 hours")
+    leaving: tuple[Leaving, ...] = Field(description="Departures and planned starts within 24 hours")
+    reviews: tuple[OwedReview, ...] = Field(
+        description="Reviews that are owed, the first one first; for readers who may record reviews"
+    )
     at: datetime = Field(description="The time of this answer")
 
 
@@ -73,7 +92,8 @@ def needs_me(request: Request, user: GetUserDep) -> NeedsMe:
     overview: Overview = request.app.state.overview
     readable = readable_dags(user)
     asked = questions_for(user, readable)
-    flights = [one for dag, each in overview.flights().items() if dag in readable for one in each]
+    under_way = overview.flights()
+    flights = [one for dag, each in under_way.items() if dag in readable for one in each]
     own = [one for one in flights if one.requested_by == user.get_name()]
     others = [one for one in flights if one.requested_by != user.get_name() and _may_be_stuck(one)]
     open_ledger: OpenLedger = request.app.state.open_ledger
@@ -83,7 +103,13 @@ def needs_me(request: Request, user: GetUserDep) -> NeedsMe:
         total_questions=len(asked),
         requested=tuple(_explained(own[-MOST_EXPLAINED:], open_ledger)),
         stuck=tuple(one for one in _explained(others[:MOST_EXPLAINED], open_ledger) if one.state == "stuck"),
-        leaving=tuple(_leaving(overview, readable, now)),
+        leaving=tuple(
+            sorted(
+                (*_departures(overview, readable, now), *_starts(open_ledger, flights, now)),
+                key=lambda one: (one.at, one.title),
+            )
+        ),
+        reviews=tuple(_owed(overview, overview.recorded(under_way), readable)) if _may_review(user) else (),
         at=now,
     )
 
@@ -116,20 +142,56 @@ def _standing(flight: Flight, state: Any, found: Explanation) -> Standing:
     )
 
 
-def _leaving(overview: Overview, readable: frozenset[str], now: datetime) -> Iterator[Leaving]:
+def _departures(overview: Overview, readable: frozenset[str], now: datetime) -> Iterator[Leaving]:
     plans, idle = overview.plans(now)
-    found = [
-        Leaving(
-            train=name,
-            title=train.title,
-            at=one.at,
-            moved=one.is_moved,
-            services=train.services,
-            dag_id=dag if (dag := dag_of_train(name)) in readable else "",
-        )
-        for name, train in plans.trains.items()
-        if name not in idle and train.on_schedule
-        for one in plans.departures.get(name, ())
-        if now < one.at <= now + TODAY
-    ]
-    yield from sorted(found, key=lambda one: (one.at, one.train))
+    for name, train in plans.trains.items():
+        if name in idle or not train.on_schedule:
+            continue
+        dag = dag_of_train(name)
+        for one in plans.departures.get(name, ()):
+            if now < one.at <= now + TODAY:
+                yield Leaving(
+                    kind="train",
+                    title=train.title,
+                    at=one.at,
+                    moved=one.is_moved,
+                    services=train.services,
+                    path=dag_page(dag) if dag in readable else "",
+                )
+
+
+def _starts(open_ledger: OpenLedger, flights: Sequence[Flight], now: datetime) -> Iterator[Leaving]:
+    """Yield the planned starts of releases under way."""
+    with open_ledger() as ledger:
+        starts = planned_starts(ledger, [(one.dag_id, one.run_id) for one in flights])
+    for one in flights:
+        at = starts.get((one.dag_id, one.run_id))
+        if at is not None and now < at <= now + TODAY:
+            service = service_of_flight(one)
+            title = f"{'Rollback of ' if one.rollback else ''}{service} {one.version}".rstrip()
+            page = release_page(one.dag_id, one.run_id)
+            yield Leaving(kind="release", title=title, at=at, services=(service,), path=page)
+
+
+def _may_review(user: Any) -> bool:
+    """Tell whether a user may put reviews on record."""
+    manager: Any = get_auth_manager()
+    asked = {"method": "POST", "access_entity": DagAccessEntity.RUN, "details": DagDetails(id=REVIEW_RELEASE)}
+    return bool(manager.is_authorized_dag(**asked, user=user))
+
+
+def _owed(overview: Overview, recorded: Recorded, readable: frozenset[str]) -> Iterator[OwedReview]:
+    catalogue = overview.known.at(recorded.now).catalogue
+    found = []
+    for name, previous in recorded.unreviewed.items():
+        service = catalogue.services.get(name)
+        if service is None or dag_of_release(name) not in readable:
+            continue
+        flows = flows_of(catalogue.policy, service)
+        for one in unreviewed([each for each in previous if each.change_type in flows], flows):
+            within = flows[one.change_type].review_within
+            if within is not None:
+                found.append((one.at + within, one))
+    for due, one in sorted(found, key=lambda each: (each[0], each[1].run)):
+        page = release_page(*one.run.split("/", 1))
+        yield OwedReview(service=one.service, version=one.version, change_type=one.change_type, due=due, path=page)

@@ -16,7 +16,7 @@ from typing import Any
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import auth_manager_from_app, get_user, requires_access_dag
-from fastapi import Depends, FastAPI, HTTPException, Response, status
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, status
 from fastapi.responses import FileResponse, RedirectResponse
 
 from interlock.adapters.artifacts.store import ArtifactStore
@@ -24,6 +24,7 @@ from interlock.adapters.catalogue.catalogue import load_service
 from interlock.adapters.catalogue.yaml_files import read_yaml
 from interlock.console.api.app import PATH as API
 from interlock.console.api.app import create_api
+from interlock.console.api.board import Overview
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.lookups import configured_store
 from interlock.domain.board.voting import BOOK
@@ -64,6 +65,7 @@ def create_app(
     """Return the app; each request opens store and ledger anew, so that a changed connection counts at once."""
     app = FastAPI(title="Interlock", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.open_artifacts, app.state.open_ledger = open_artifacts, open_ledger
+    app.state.overview = Overview(open_ledger)
     # Airflow's dependencies look for the auth manager in the state of the app, which a mounted app has not.
     app.dependency_overrides[auth_manager_from_app] = get_auth_manager
     app.get("/static/{name}", dependencies=[Depends(get_user)])(static_file)
@@ -88,7 +90,7 @@ def create_app(
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
     app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
     app.get("/files/{dag_id}/{run_id}/evidence", dependencies=READS_ALL)(downloads.evidence)
-    app.mount(API, create_api(open_ledger))
+    app.mount(API, create_api(open_ledger, app.state.overview))
     return app
 
 
@@ -120,10 +122,11 @@ def names_of_people() -> dict[str, str]:
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
 
 
-def static_file(name: str) -> FileResponse:
-    """Return a script or a style of our pages."""
+def static_file(name: str, request: Request, later: BackgroundTasks) -> FileResponse:
+    """Return a script or a style of our pages; a reader who loads the first one is going to ask for the catalogue."""
     if name not in FILES:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"The file {name} does not exist.")
+    later.add_task(request.app.state.overview.warm)
     return FileResponse(FILES[name], headers={"Cache-Control": "no-cache", **_headers(OUR_PAGES)})
 
 

@@ -17,15 +17,11 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response, status
 
-from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
-from interlock.adapters.catalogue.catalogue import calendars_of, load_catalogue
-from interlock.adapters.catalogue.trains import load_trains
-from interlock.console.control.lookups import configured_store, runs_under_way, unpaused
+from interlock.console.control.lookups import runs_under_way, unpaused
 from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
-from interlock.locations import catalogue_folder
 
 MAX_PERIOD_BEFORE, MAX_PERIOD_AFTER = timedelta(days=90), timedelta(days=366)
 """What the feed has: so far back, and so far ahead."""
@@ -53,7 +49,7 @@ def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) ->
         raise HTTPException(
             status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end must be times with a time zone, and end after start"
         )
-    found = _look(request, user, start, end, clashing=True)
+    found = look(request, user, start, end, clashing=True)
     token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_LIFETIME)
     return {
         "items": [_told(one) for one in found.items],
@@ -76,12 +72,12 @@ def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Resp
             status.HTTP_401_UNAUTHORIZED, "This address has expired. Copy a new address from the release calendar"
         )
     now = datetime.now(UTC)
-    found = _look(request, user, now - MAX_PERIOD_BEFORE, now + MAX_PERIOD_AFTER)
+    found = look(request, user, now - MAX_PERIOD_BEFORE, now + MAX_PERIOD_AFTER)
     data = write_ical(found.items, address=str(request.base_url).partition("/interlock")[0], now=now)
     return Response(data, media_type="text/calendar", headers={"Cache-Control": "private, max-age=300"})
 
 
-def _look(request: Request, user: Any, start: datetime, end: datetime, *, clashing: bool = False) -> Seen:
+def look(request: Request, user: Any, start: datetime, end: datetime, *, clashing: bool = False) -> Seen:
     """Look at what goes on.
 
     :param clashing: look for the conflicts of the time to come, too.
@@ -95,27 +91,23 @@ def _look(request: Request, user: Any, start: datetime, end: datetime, *, clashi
 
 
 def _found(request: Request, start: datetime, end: datetime, now: datetime, *, clashing: bool) -> Seen:
-    folder = catalogue_folder()
-    catalogue = load_catalogue(folder)
-    copies = CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store))
-    calendars = calendars_of(folder, catalogue.policy, copies)
-    table = load_trains(folder, catalogue.policy, catalogue.board)
+    plans = request.app.state.overview.known.at(now)
     with request.app.state.open_ledger() as ledger:
         schedule = Schedule(
-            catalogue,
-            calendars,
+            plans.catalogue,
+            plans.calendars,
             ledger,
-            table.trains,
+            plans.trains,
             now=now,
-            unpaused=unpaused([dag_of_train(name) for name in table.trains]),
+            unpaused=unpaused([dag_of_train(name) for name in plans.trains]),
             under_way=runs_under_way(),
         )
         found, conflicts = schedule.items(start, end), schedule.conflicts() if clashing else []
     return Seen(
         items=found,
         conflicts=conflicts,
-        faults=[*calendars.faults, *table.broken.values(), *catalogue.broken.values()],
-        notes=[*copies.notes, *calendars.notes],
+        faults=[*plans.faults],
+        notes=[*plans.notes],
     )
 
 

@@ -173,6 +173,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Timeline
+         * @description Return what was, is and will be, on one axis: planned against actual in the past, and what is planned.
+         *
+         *     It has the services whose release Dag the reader may read. Calendars and departures are for everybody.
+         */
+        get: operations["timeline_timeline_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -231,6 +253,53 @@ export interface components {
             task_id: string;
             /** User */
             user: string;
+        };
+        /**
+         * Bar
+         * @description Something that goes on at some time.
+         */
+        Bar: {
+            /**
+             * About
+             * @default
+             */
+            about: string;
+            /**
+             * End
+             * Format: date-time
+             */
+            end: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @description Such as release, train, departure, freeze, window, booking or conflict
+             */
+            kind: string;
+            /**
+             * Path
+             * @description Its page, below Airflow's address; empty: it has none, or not for the reader
+             * @default
+             */
+            path: string;
+            /**
+             * Planned
+             * @description When it was to start; null: then, or it is not known
+             */
+            planned?: string | null;
+            /**
+             * Start
+             * Format: date-time
+             */
+            start: string;
+            /**
+             * State
+             * @description How it ended, what it does now, or whether it closes (deny) or opens (allow)
+             * @default
+             */
+            state: string;
+            /** Title */
+            title: string;
         };
         /**
          * BoardCollection
@@ -491,8 +560,29 @@ export interface components {
             until: string;
         };
         /**
+         * Lane
+         * @description What goes on at one service, at the services of one owner, or in one environment.
+         */
+        Lane: {
+            /**
+             * Bars
+             * @description By their start; the first 200
+             */
+            bars: components["schemas"]["Bar"][];
+            /** Key */
+            key: string;
+            /**
+             * More
+             * @description Number of bars that are left out
+             * @default 0
+             */
+            more: number;
+            /** Title */
+            title: string;
+        };
+        /**
          * Leaving
-         * @description A departure of a train.
+         * @description A departure of a train, or the planned start of a release that waits for it.
          */
         Leaving: {
             /**
@@ -501,24 +591,28 @@ export interface components {
              */
             at: string;
             /**
-             * Dag Id
-             * @description Empty: the reader may not read its Dag
+             * Kind
+             * @enum {string}
              */
-            dag_id: string;
+            kind: "train" | "release";
             /**
              * Moved
              * @description A calendar moved it from the time of its cadence
+             * @default false
              */
             moved: boolean;
             /**
+             * Path
+             * @description Its page, below Airflow's address; empty: the reader may not read its Dag
+             */
+            path: string;
+            /**
              * Services
-             * @description That may be on it
+             * @description That may be on it, or that it is a release of
              */
             services: string[];
             /** Title */
             title: string;
-            /** Train */
-            train: string;
         };
         /**
          * Mark
@@ -650,7 +744,7 @@ export interface components {
             at: string;
             /**
              * Leaving
-             * @description Departures within 24 hours
+             * @description Departures and planned starts within 24 hours
              */
             leaving: components["schemas"]["Leaving"][];
             /**
@@ -663,6 +757,11 @@ export interface components {
              * @description Under way, and triggered by the reader; the first 20
              */
             requested: components["schemas"]["Standing"][];
+            /**
+             * Reviews
+             * @description Reviews that are owed, the first one first; for readers who may record reviews
+             */
+            reviews: components["schemas"]["OwedReview"][];
             /**
              * Stuck
              * @description Of others: nobody and nothing that it waits for comes by itself
@@ -690,6 +789,28 @@ export interface components {
             title: string;
             /** Train */
             train: string;
+        };
+        /**
+         * OwedReview
+         * @description A release that must be reviewed before its service can have another one that is no emergency.
+         */
+        OwedReview: {
+            /** Change Type */
+            change_type: string;
+            /**
+             * Due
+             * Format: date-time
+             */
+            due: string;
+            /**
+             * Path
+             * @description Its page, below Airflow's address
+             */
+            path: string;
+            /** Service */
+            service: string;
+            /** Version */
+            version: string;
         };
         /**
          * Question
@@ -855,6 +976,63 @@ export interface components {
              * @description In a sentence
              */
             why: string;
+        };
+        /**
+         * Timeline
+         * @description A part of the timeline.
+         */
+        Timeline: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /**
+             * Conflicts
+             * @description Of the next 60 days, whatever time is shown
+             */
+            conflicts: components["schemas"]["Bar"][];
+            /**
+             * Everywhere
+             * @description What concerns every lane, such as a freeze of everything
+             */
+            everywhere: components["schemas"]["Bar"][];
+            /**
+             * Faults
+             * @description What of the catalogue is wrong: it is left out, or closes everything
+             */
+            faults: string[];
+            /**
+             * Lanes
+             * @description Those at which something goes on, by title
+             */
+            lanes: components["schemas"]["Lane"][];
+            /**
+             * Notes
+             * @description Which calendars may be out of date
+             */
+            notes: string[];
+            /**
+             * Owners
+             * @description What can be filtered by
+             */
+            owners: string[];
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Total Entries
+             * @description Number of lanes that the filters leave, on all pages
+             */
+            total_entries: number;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
         };
     };
     responses: never;
@@ -2352,6 +2530,219 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["QuestionCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    timeline_timeline_get: {
+        parameters: {
+            query: {
+                since: string;
+                until: string;
+                by?: "service" | "owner" | "environment";
+                /** @description Part of the name or the title of a service */
+                name?: string;
+                owner?: string[];
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
                 };
             };
             /** @description Unauthorized */

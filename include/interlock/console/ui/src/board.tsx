@@ -1,7 +1,7 @@
 // The page Board: services down, environments across. Rows are drawn while they are in view and fetched in blocks.
 import { get, Schemas } from "./client";
-import { Box, Heading, Input, NativeSelect, React, Spinner, Text, useCallback, useEffect, useMemo, useRef, useSearchParams, useState } from "./host";
-import { Fault, pageOfDag, pageOfRun, span, Tag, To, useEvery, useWidth, when } from "./parts";
+import { Box, Heading, React, Spinner, Text, useCallback, useEffect, useMemo, useRef, useSearchParams, useState } from "./host";
+import { Fault, Filter, NameFilter, pageOfDag, pageOfRun, pairs, span, Tag, To, useEvery, useWidth, when } from "./parts";
 
 type Row = Schemas["Row"];
 type Cell = Schemas["Cell"];
@@ -42,62 +42,6 @@ function query(asked: URLSearchParams) {
     owner: asked.getAll("owner"),
     state: asked.getAll("state") as Row["states"],
   };
-}
-
-function Filter({ name, label, choices }: { name: string; label: string; choices: [string, string][] }) {
-  const [asked, ask] = useSearchParams();
-  const change = (event: React.ChangeEvent<HTMLSelectElement>) => {
-    const next = new URLSearchParams(asked);
-    if (event.target.value) next.set(name, event.target.value);
-    else next.delete(name);
-    ask(next, { replace: true });
-  };
-  const chosen = asked.get(name) ?? "";
-  const known = choices.some(([value]) => value === chosen) || !chosen;
-  return (
-    <NativeSelect.Root flexBasis="8em" flexGrow={1} maxWidth="18em" size="sm" width="auto">
-      <NativeSelect.Field aria-label={label} onChange={change} value={chosen}>
-        <option value="">{label}: all</option>
-        {known ? null : <option value={chosen}>{chosen}</option>}
-        {choices.map(([value, text]) => (
-          <option key={value} value={value}>
-            {text}
-          </option>
-        ))}
-      </NativeSelect.Field>
-      <NativeSelect.Indicator />
-    </NativeSelect.Root>
-  );
-}
-
-function NameFilter() {
-  const [asked, ask] = useSearchParams();
-  const [typed, type] = useState(asked.get("name") ?? "");
-  useEffect(() => {
-    if (typed === (asked.get("name") ?? "")) return;
-    const timer = setTimeout(() => {
-      const next = new URLSearchParams(asked);
-      if (typed) next.set("name", typed);
-      else next.delete("name");
-      ask(next, { replace: true });
-    }, 300); // until the typing pauses
-    return () => clearTimeout(timer);
-  }, [typed]);
-  return (
-    <Input
-      aria-label="Part of the service's name"
-      flexBasis="8em"
-      flexGrow={1}
-      maxLength={200}
-      maxWidth="18em"
-      onChange={(event: React.ChangeEvent<HTMLInputElement>) => type(event.target.value)}
-      placeholder="Service"
-      size="sm"
-      type="search"
-      value={typed}
-      width="auto"
-    />
-  );
 }
 
 function CellOf({ cell, row, now, narrow }: { cell: Cell | undefined; row: Row; now: number; narrow: boolean }) {
@@ -249,7 +193,6 @@ export function Board() {
       </Box>,
     );
   }
-  const pairs = (values: readonly string[] = []) => values.map((value): [string, string] => [value, value]);
   return (
     <Box data-testid="interlock-board" display="flex" flexDirection="column" height="100%" minHeight="20em" p={narrow ? 2 : 4}>
       <Box alignItems="baseline" display="flex" flexWrap="wrap" gap={3} mb={2}>

@@ -2,5 +2,6 @@
 import { Board } from "./board";
 import { Measures } from "./measures";
 import { InterlockHome, InterlockNext, NeedsMe } from "./needs";
+import { Timeline } from "./timeline";
 
-Object.assign(globalThis, { Board, Measures, "Needs me": NeedsMe, InterlockHome, InterlockNext });
+Object.assign(globalThis, { Board, Measures, Timeline, "Needs me": NeedsMe, InterlockHome, InterlockNext });

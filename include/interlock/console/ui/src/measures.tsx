@@ -1,7 +1,7 @@
 // The page Measures: how releases went in a span of time. Each figure opens into the releases that it counts.
 import { get, Schemas } from "./client";
-import { Box, Heading, NativeSelect, React, Spinner, Text, useEffect, useSearchParams, useState } from "./host";
-import { asset, Fault, pageOfRun, To, useWidth, when } from "./parts";
+import { Box, Heading, React, Spinner, Text, useEffect, useSearchParams, useState } from "./host";
+import { asset, Fault, Filter, pageOfRun, pairs, To, useWidth, when } from "./parts";
 
 type Summary = Schemas["MeasuresSummary"];
 type Figure = Schemas["FigureSummary"];
@@ -49,26 +49,6 @@ function useSpan(asked: URLSearchParams) {
       owner: asked.get("owner") ?? "",
     },
   };
-}
-
-function Choice({ label, name, value, choices }: { label: string; name: string; value: string; choices: [string, string][] }) {
-  const [asked, ask] = useSearchParams();
-  const change = (event: React.ChangeEvent<HTMLSelectElement>) => {
-    const next = new URLSearchParams(asked);
-    if (event.target.value) next.set(name, event.target.value);
-    else next.delete(name);
-    ask(next, { replace: true });
-  };
-  const known = choices.some(([one]) => one === value);
-  return (
-    <NativeSelect.Root flexBasis="10em" flexGrow={1} maxWidth="20em" size="sm" width="auto">
-      <NativeSelect.Field aria-label={label} onChange={change} value={value}>
-        {known ? null : <option value={value}>{value}</option>}
-        {choices.map(([one, text]) => <option key={one} value={one}>{text}</option>)}
-      </NativeSelect.Field>
-      <NativeSelect.Indicator />
-    </NativeSelect.Root>
-  );
 }
 
 function Counted({ figure, query }: { figure: Figure; query: ReturnType<typeof useSpan>["query"] }) {
@@ -185,9 +165,9 @@ export function Measures() {
         </Text>
       </Box>
       <Box alignItems="center" display="flex" flexWrap="wrap" gap={2} mb={3}>
-        <Choice choices={SPANS} label="Time" name="days" value={days} />
-        <Choice choices={[["", "Service: all"], ...services.map((one): [string, string] => [one, one])]} label="Service" name="service" value={query.service[0] ?? ""} />
-        <Choice choices={[["", "Owner: all"], ...owners.map((one): [string, string] => [one, one])]} label="Owner" name="owner" value={query.owner} />
+        <Filter choices={SPANS} initial={days} label="Time" name="days" />
+        <Filter choices={pairs(services)} label="Service" name="service" />
+        <Filter choices={pairs(owners)} label="Owner" name="owner" />
         <a download href={asset(`interlock/api/v1/measures.csv?${table}`)} style={{ color: "var(--chakra-colors-fg-info)", textDecoration: "underline" }}>CSV</a>
       </Box>
       {fault ? <Fault>{`The measures could not be read: ${fault}`}</Fault> : null}

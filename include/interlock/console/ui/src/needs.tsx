@@ -145,14 +145,25 @@ export function NeedsMe() {
             {found.stuck.map((one) => <Stands key={one.path} one={one} />)}
             {!found.stuck.length ? <Quiet>No release of others is stuck. One is stuck when what it waits for does not come by itself, such as a Dag that is paused.</Quiet> : null}
           </Section>
+          {found.reviews.length ? (
+            <Section count={found.reviews.length} title="Reviews owed">
+              {found.reviews.map((one) => (
+                <Card key={one.path}>
+                  <Text fontWeight="semibold"><To path={`/${one.path}`}>{`${one.service} ${one.version}, ${one.change_type} change`}</To></Text>
+                  <Quiet>Hold the review, then record it with <To path="/dags/review_release">review_release</To>. Until then the service can have emergency changes only.</Quiet>
+                  <Until instant={one.due} now={now} />
+                </Card>
+              ))}
+            </Section>
+          ) : null}
           <Section count={found.leaving.length} title="Leaves within 24 hours">
             {found.leaving.map((one) => (
-              <Card key={`${one.train}${one.at}`}>
-                <Text fontWeight="semibold">{one.dag_id ? <To path={`/dags/${encodeURIComponent(one.dag_id)}`}>{one.title}</To> : one.title}</Text>
-                <Quiet>{`${when(one.at)}${one.moved ? ", moved by a calendar" : ""}, in ${span(one.at, now)}: ${one.services.join(", ")}`}</Quiet>
+              <Card key={`${one.kind}${one.title}${one.at}`}>
+                <Text fontWeight="semibold">{one.path ? <To path={`/${one.path}`}>{one.title}</To> : one.title}</Text>
+                <Quiet>{`${one.kind === "train" ? "Departs" : "Starts"} ${when(one.at)}${one.moved ? ", moved by a calendar" : ""}, in ${span(one.at, now)}: ${one.services.join(", ")}`}</Quiet>
               </Card>
             ))}
-            {!found.leaving.length ? <Quiet>No train departs within 24 hours. The release calendar shows later departures.</Quiet> : null}
+            {!found.leaving.length ? <Quiet>No train departs and no release starts within 24 hours. The timeline shows what leaves later.</Quiet> : null}
           </Section>
         </>
       ) : null}

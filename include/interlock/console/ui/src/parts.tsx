@@ -1,6 +1,6 @@
 // Small parts that pages share.
 import { base } from "./client";
-import { Badge, Box, Link, Props, React, Text, useEffect, useRef, useState } from "./host";
+import { Badge, Box, Input, Link, NativeSelect, Props, React, Text, useEffect, useRef, useSearchParams, useState } from "./host";
 
 export const when = (instant: string): string => `${new Date(instant).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 
@@ -70,3 +70,74 @@ export function useEvery(milliseconds: number, act: () => void, because: unknown
 }
 
 export const asset = (path: string): string => base + path;
+
+export const pairs = (names: readonly string[] | undefined): [string, string][] => (names ?? []).map((one) => [one, one]);
+
+/** Replace parameters of the page's address, so that what is seen can be sent to somebody; empty ones go. */
+export function useAddress(): [URLSearchParams, (changes: Record<string, string>) => void] {
+  const [asked, ask] = useSearchParams();
+  const change = (changes: Record<string, string>) => {
+    const next = new URLSearchParams(asked);
+    for (const [name, value] of Object.entries(changes)) {
+      if (value) next.set(name, value);
+      else next.delete(name);
+    }
+    ask(next, { replace: true });
+  };
+  return [asked, change];
+}
+
+interface FilterProps {
+  name: string;
+  label: string;
+  choices: [string, string][];
+  /** What is chosen if the address says nothing; without it, there is a choice of all. */
+  initial?: string;
+}
+
+/** A choice of one value, kept in the address. */
+export function Filter({ name, label, choices, initial = "" }: FilterProps) {
+  const [asked, change] = useAddress();
+  const chosen = asked.get(name) ?? initial;
+  const known = choices.some(([value]) => value === chosen) || !chosen;
+  return (
+    <NativeSelect.Root flexBasis="8em" flexGrow={1} maxWidth="18em" size="sm" width="auto">
+      <NativeSelect.Field aria-label={label} onChange={(event: React.ChangeEvent<HTMLSelectElement>) => change({ [name]: event.target.value })} value={chosen}>
+        {initial ? null : <option value="">{label}: all</option>}
+        {known ? null : <option value={chosen}>{chosen}</option>}
+        {choices.map(([value, text]) => (
+          <option key={value} value={value}>
+            {text}
+          </option>
+        ))}
+      </NativeSelect.Field>
+      <NativeSelect.Indicator />
+    </NativeSelect.Root>
+  );
+}
+
+/** Part of a service's name, kept in the address once the typing pauses. */
+export function NameFilter() {
+  const [asked, change] = useAddress();
+  const [typed, type] = useState(asked.get("name") ?? "");
+  useEffect(() => {
+    if (typed === (asked.get("name") ?? "")) return;
+    const timer = setTimeout(() => change({ name: typed }), 300);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  return (
+    <Input
+      aria-label="Part of the service's name"
+      flexBasis="8em"
+      flexGrow={1}
+      maxLength={200}
+      maxWidth="18em"
+      onChange={(event: React.ChangeEvent<HTMLInputElement>) => type(event.target.value)}
+      placeholder="Service"
+      size="sm"
+      type="search"
+      value={typed}
+      width="auto"
+    />
+  );
+}
