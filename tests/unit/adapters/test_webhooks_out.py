@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
 import pytest
 from airflow.sdk import Connection
+from pydantic import Field
 
 from interlock.adapters.outbox.delivering import deliver
 from interlock.adapters.webhooks.sending import Webhooks
 from interlock.adapters.webhooks.signatures import secrets_in, verified_id
+from interlock.domain.canonical import Model
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.events import CloudEvent
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, correlation_of
-from interlock.domain.outbox.facts import statements
+from interlock.domain.outbox.facts import Statement, statements
 from tests.factories.told_releases import chain_of, chained, signed, steps
 from tests.http_server import Handler, http_server
 
@@ -67,9 +70,17 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
-def told(receiver: Receiver, delivery: Delivery = FRESH, *, later: timedelta = timedelta()) -> Delivery:
-    system = Webhooks.of(Connection(conn_id="data", conn_type="http", host=receiver.url, password=SECRET))
-    return deliver(delivery, TOLD, system, lambda _: None, now=lambda: datetime.now(UTC) + later)
+def told(
+    receiver: Receiver,
+    delivery: Delivery = FRESH,
+    *,
+    later: timedelta = timedelta(),
+    facts: Sequence[Statement] = TOLD,
+    cdevents: bool = False,
+) -> Delivery:
+    connection = Connection(conn_id="data", conn_type="http", host=receiver.url, password=SECRET)
+    system = Webhooks.of(connection, cdevents=cdevents)
+    return deliver(delivery, facts, system, lambda _: None, now=lambda: datetime.now(UTC) + later)
 
 
 def test_a_release_is_told_in_order_as_cloud_events(receiver: Receiver) -> None:
@@ -106,6 +117,71 @@ def test_nothing_overtakes_an_event_that_was_not_taken(receiver: Receiver, statu
     assert failed.told == TOLD[0].told
     assert len(receiver.taken) == 1
     assert "whsec" not in failed.error
+
+
+class Context(Model):
+    """The context of a CDEvent 0.4.1: what its JSON Schemas require, and nothing else."""
+
+    version: Literal["0.4.1"]
+    id: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    type: Annotated[str, Field(pattern=r"^dev\.cdevents\.[a-z]+\.[a-z]+\.0\.2\.0$")]
+    timestamp: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+
+
+class Place(Model):
+    id: str
+
+
+class ServiceChanged(Model):
+    environment: Place
+    artifactId: Annotated[str, Field(pattern=r"^pkg:generic/bike-shop@1\.1\.0$")]
+
+
+class PipelineRun(Model):
+    pipelineName: str
+    outcome: Literal["success", "failure", "error"] | None = None
+    errors: str | None = None
+
+
+class Subject(Model):
+    id: Annotated[str, Field(min_length=1)]
+    source: str
+    type: Literal["pipelineRun", "service"]
+    content: ServiceChanged | PipelineRun
+
+
+class CDEvent(Model):
+    context: Context
+    subject: Subject
+    customData: dict[str, Any]
+    customDataContentType: Literal["application/json"]
+
+
+@pytest.mark.parametrize(
+    ("end", "last", "outcome"),
+    [
+        ("deployed", ["service.upgraded", "pipelinerun.finished"], "success"),
+        ("backed_out", ["service.rolledback", "pipelinerun.finished"], "failure"),
+    ],
+)
+def test_a_release_is_told_in_order_as_cdevents(receiver: Receiver, end: str, last: list[str], outcome: str) -> None:
+    entries = chained(CHAIN, steps(end))
+    facts = statements(entries, signed(entries))
+    receiver.statuses = [200, 504]
+    failed = told(receiver, facts=facts, cdevents=True)
+    assert told(receiver, failed, later=SETTLES_AFTER * 2, facts=facts, cdevents=True).told == facts[-1].told
+    assert receiver.taken[1] == receiver.taken.pop(2), "what comes again has the same id and the same body"
+    events = [CloudEvent.model_validate(json.loads(body)) for _, body in receiver.taken]
+    found = [CDEvent.model_validate(one.data) for one in events]
+    names = [one.context.type.removeprefix("dev.cdevents.").removesuffix(".0.2.0") for one in found]
+    assert names == ["pipelinerun.queued", "pipelinerun.started", *last]
+    assert [one.type for one in events] == [one.context.type for one in found]
+    assert [one.id for one in events] == [one.context.id for one in found]
+    content = found[-1].subject.content
+    assert isinstance(content, PipelineRun)
+    assert content.outcome == outcome
+    assert (content.errors is None) == (outcome == "success")
 
 
 def test_a_receiver_is_reached_by_https() -> None:

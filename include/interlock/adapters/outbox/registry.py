@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from interlock.domain.errors import CatalogueError
-from interlock.domain.outbox.systems_file import Jira, ServiceNow, ToldSystem
+from interlock.domain.outbox.systems_file import Jira, ServiceNow, ToldSystem, Webhook
 
 from .system import System
 
@@ -22,7 +22,9 @@ def _service_now(described: ToldSystem, connection: Any, site: str) -> System:
 def _webhook(described: ToldSystem, connection: Any, site: str) -> System:
     from interlock.adapters.webhooks.sending import Webhooks
 
-    return Webhooks.of(connection, calls_per_second=described.calls_per_second)
+    assert isinstance(described, Webhook)
+    cdevents = described.format == "cdevents"
+    return Webhooks.of(connection, calls_per_second=described.calls_per_second, cdevents=cdevents)
 
 
 def _jira(described: ToldSystem, connection: Any, site: str) -> System:

@@ -20,6 +20,7 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.outbox.delivery import Remote
 from interlock.domain.outbox.facts import Statement
 
+from .cdevents import cdevent_of
 from .signatures import secrets_in, signed_headers
 
 TYPE = "org.interlock.release"
@@ -46,12 +47,16 @@ class Webhooks:
         secrets: Sequence[bytes],
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        cdevents: bool = False,
     ) -> None:
         self._receiver, self._path, self._secrets, self._now = receiver, path, secrets, now
+        self._cdevents = cdevents
 
     @classmethod
-    def of(cls, connection: Any, *, calls_per_second: float | None = None) -> Self:
+    def of(cls, connection: Any, *, calls_per_second: float | None = None, cdevents: bool = False) -> Self:
         """Read a connection: host is the URL of the receiver, password the secrets.
+
+        :param cdevents: the receiver gets CDEvents, and nothing of facts that these have no words for.
 
         :raises ReleaseError: it is no https URL, or the password is no secret of webhooks.
         """
@@ -60,7 +65,7 @@ class Webhooks:
         name = str(connection.conn_id)
         receiver = _Receiver(f"The receiver of {name}", client, calls_per_second=calls_per_second)
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        return cls(receiver, path, secrets_in(connection.password or "", name))
+        return cls(receiver, path, secrets_in(connection.password or "", name), cdevents=cdevents)
 
     def close(self) -> None:
         """Close its connections."""
@@ -76,7 +81,9 @@ class Webhooks:
 
     def change(self, remote: Remote, statement: Statement) -> Remote:
         """Send an event, with the same id and the same body each time; only the time of sending differs."""
-        body = event_of(remote.reference, statement)
+        body = event_of(remote.reference, statement, cdevents=self._cdevents)
+        if body is None:
+            return remote.model_copy(update={"told": statement.told})
         id = _id_of(remote.reference, statement)
         headers = {
             **signed_headers(self._secrets, id, self._now(), body),
@@ -89,22 +96,33 @@ class Webhooks:
         """Take back nothing: there are no duplicates of what is not there."""
 
 
-def event_of(correlation: str, statement: Statement) -> bytes:
-    """Return a statement as a CloudEvent 1.0 in JSON."""
-    change = statement.change
+def event_of(correlation: str, statement: Statement, *, cdevents: bool = False) -> bytes | None:
+    """Return a statement as a CloudEvent 1.0 in JSON; None: CDEvents has no event for it.
+
+    :param cdevents: its data is a CDEvent, whose type it has.
+    """
+    change, id = statement.change, _id_of(correlation, statement)
+    source = f"/interlock/{quote(change.chain)}"
+    kind, subject = f"{TYPE}.{statement.event}", change.service
+    data: dict[str, Any] | None = {
+        "text": statement.text,
+        "release": change.model_dump(mode="json"),
+        "documents": [{"name": one.name, "sha256": sha256_of(one.content)} for one in statement.documents],
+    }
+    if cdevents:
+        data = cdevent_of(id, source, statement)
+        if data is None:
+            return None
+        kind, subject = data["context"]["type"], data["subject"]["id"]
     event = {
         "specversion": "1.0",
-        "id": _id_of(correlation, statement),
-        "source": f"/interlock/{quote(change.chain)}",
-        "type": f"{TYPE}.{statement.event}",
-        "subject": change.service,
+        "id": id,
+        "source": source,
+        "type": kind,
+        "subject": subject,
         "time": statement.at.astimezone(UTC).isoformat(),
         "datacontenttype": "application/json",
-        "data": {
-            "text": statement.text,
-            "release": change.model_dump(mode="json"),
-            "documents": [{"name": one.name, "sha256": sha256_of(one.content)} for one in statement.documents],
-        },
+        "data": data,
     }
     return json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 

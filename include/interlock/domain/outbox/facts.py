@@ -96,6 +96,7 @@ class Statement(Model):
     text: str = Field(max_length=MAX_TEXT, description="The fact, for people, with the entry that proves it")
     change: Change
     documents: tuple[Document, ...] = ()
+    done: bool = Field(False, description="Of a verification: it succeeded")
 
 
 def records_of(entries: Sequence[Entry]) -> Mapping[Identifier, RecordMode]:
@@ -155,7 +156,8 @@ def _told(
         event, text, change, documents = said
         proof = f"[Interlock, entry {entry.sequence} of {entry.chain}, sha256 {entry.hash[:16]}, {utc_text(entry.at)}]"
         text = f"{text[: MAX_TEXT - len(proof) - 1]}\n{proof}"
-        yield Statement(told=told, at=entry.at, event=event, text=text, change=change, documents=documents)
+        done = entry.kind == kinds.VERIFICATION_JUDGED and bool(entry.payload["success"])
+        yield Statement(told=told, at=entry.at, event=event, text=text, change=change, documents=documents, done=done)
 
 
 def _merged(entries: Sequence[Entry], stops: Sequence[Entry], scopes: Collection[str]) -> Sequence[Entry]:

@@ -177,6 +177,10 @@ class Webhook(ToldSystem):
     """A receiver of signed CloudEvents: the connection has its URL as host, and the secret as password."""
 
     kind: Literal["webhook"]
+    format: Literal["interlock", "cdevents"] = Field(
+        "interlock",
+        description="interlock: each fact of a release; cdevents: those that CDEvents 0.4.1 has an event for",
+    )
 
 
 AnySystem = Annotated[ServiceNow | Jira | JiraDeployments | PagerDuty | Webhook, Field(discriminator="kind")]
