@@ -22,7 +22,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults chaos migrations mutated-releases told-changes mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-waiting bench-others bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-forecast bench-waiting bench-others bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -118,6 +118,9 @@ bench-ledger: $(TESTED) ## time what a permit's check asks of a ledger with 100,
 
 bench-board: $(TESTED) ## time the API of the page Board for 1,000 services and 100,000 entries (SERVICES=1000, ROUNDS=100)
 	@$(BIN)/python -m benchmarks.board --services $(or $(SERVICES),1000) --rounds $(or $(ROUNDS),100)
+
+bench-forecast: $(TESTED) ## count how often forecasts of releases hold, on generated histories (RELEASES=300)
+	@$(BIN)/python -m benchmarks.forecast --releases $(or $(RELEASES),300)
 
 bench-reconcile: $(TESTED) ## time a look of reconcile at 200 releases under way, with 100,000 entries in the ledger (RELEASES=200)
 	@$(BIN)/python -m benchmarks.reconcile --releases $(or $(RELEASES),200)

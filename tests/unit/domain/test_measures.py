@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from interlock.adapters.overview.measured import MeasuredReleases
+from interlock.domain.forecast.forecast import ENOUGH
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import (
+    ACCEPTANCE_DECIDED,
     ANSWER_GIVEN,
+    ARTIFACT_BUILT,
     BACK_OUT_DONE,
+    BOARD_DECIDED,
+    BREAK_GLASS_USED,
+    COMMUNICATION_RECORDED,
+    EMERGENCY_STOP_DECLARED,
     FINDING,
+    FREEZE_OVERRIDDEN,
+    PERMIT_USED,
     PLAN_MADE,
+    QUALITY_JUDGED,
     QUALITY_WAIVED,
     QUESTION_MAILED,
     RELEASE_ENDED,
     RELEASE_REQUESTED,
+    ROLLOUT_FROZEN,
+    VERIFICATION_JUDGED,
     WAVE_DEPLOYED,
 )
-from interlock.domain.measures.facts import MeasuredRelease
+from interlock.domain.measures.facts import MEASURED, MeasuredRelease
 from interlock.domain.measures.measures import Figure, Span, measure, nine_of_ten
 from tests.factories.releases import AT
 from tests.memory_ledger import MemoryLedger
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SPAN = Span(since=AT - DAY, until=AT + 27 * DAY)
+
+
+def _further(more: dict[str, Any]) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Yield what a release passes, and the permit with which its first wave begins."""
+    yield from ((kind, hours, {}) for kind, hours in more.get("passed", ()))
+    if begun := more.get("begun"):
+        yield PERMIT_USED, 1.2, {"permit": {"purpose": "inspect"}}
+        yield PERMIT_USED, begun, {"permit": {"purpose": "deploy"}}
+
+
+def _after(outcome: str, more: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    if verified := more.get("verified"):
+        yield VERIFICATION_JUDGED, verified
+    if outcome == "backed_out":
+        yield BACK_OUT_DONE, 6
 
 
 class Told(MemoryLedger):
@@ -53,7 +81,8 @@ class Told(MemoryLedger):
             when = at + timedelta(hours=hours)
             self.append(chain, kind, payload, actor="test", key=f"{kind}/{key}/{hours}", at=when)
 
-        tell(RELEASE_REQUESTED, {"change_type": change_type, "service": service}, 0)
+        asked_for = {"change_type": change_type, "service": service, "incident": more.get("incident", "")}
+        tell(RELEASE_REQUESTED, asked_for, 0)
         plan = {"service": service, "commits": [{"at": (at - DAY).isoformat()}], "not_before": more.get("not_before")}
         tell(PLAN_MADE, plan, 0.1)
         votes, asked = more.get("votes", {}), {"task_id": "rollout.cast_ballot", "map_index": 0}
@@ -61,10 +90,12 @@ class Told(MemoryLedger):
             tell(QUESTION_MAILED, {**asked, "users": [*votes]}, 1)
         for user, hours in votes.items():
             tell(ANSWER_GIVEN, {**asked, "user": user}, 1 + hours, user)
+        for number, (kind, hours, payload) in enumerate(_further(more)):
+            tell(kind, payload, hours, str(number))
         for number in range(waves):
             tell(WAVE_DEPLOYED, {"number": number + 1}, 2 + number)
-        if outcome == "backed_out":
-            tell(BACK_OUT_DONE, {}, 6)
+        for kind, hours in _after(outcome, more):
+            tell(kind, {}, hours)
         for number, payload in enumerate(more.get("waivers", ())):
             tell(QUALITY_WAIVED, payload, 6.5, str(number))
         if more.get("finding"):
@@ -205,10 +236,63 @@ def test_a_release_that_ended_is_read_once(ledger: Told) -> None:
     ledger.release("1.1.0", "")
     releases, asked = MeasuredReleases(), list[str]()
     among = ledger.among
-    ledger.among = lambda chains, kinds: asked.extend(chains) or among(chains, kinds)  # type: ignore
+    ledger.among = lambda chains, kinds: (  # type: ignore
+        asked.extend(chains if kinds == MEASURED else ()) or among(chains, kinds)  # type: ignore
+    )
     for _ in range(3):
         assert len(releases.read(ledger)) == 2
     assert [chain.rpartition("/")[2] for chain in asked] == ["1.0.0", "1.1.0", "1.1.0", "1.1.0"]
+
+
+def test_a_finding_after_the_end_counts_with_the_next_look(ledger: Told) -> None:
+    ledger.release("1.0.0", "deployed")
+    releases, chain = MeasuredReleases(), release_chain("release_bike_shop", "1.0.0")
+    for number in range(3):
+        assert [one.findings for one in releases.read(ledger)] == [number]
+        ledger.append(chain, FINDING, {"what": "A host differs."}, actor="t", key=f"late/{number}", at=AT + 9 * DAY)
+
+
+def test_the_first_wave_counts_from_its_beginning(ledger: Told) -> None:
+    ledger.release("1.0.0", "deployed", begun=1.5)
+    (found,) = ledger.known()
+    assert found.first_wave_at == AT + 1.5 * HOUR
+    assert found.milestones["begun"] == AT + 1.5 * HOUR
+    ledger.release("1.1.0", "failed", after=DAY, waves=0, begun=1.5)
+    assert names(ledger.figure("change_fail_rate").counted) == ["1.1.0"], "its first wave failed"
+
+
+def test_overrides_break_glass_and_incidents_are_counted(ledger: Told) -> None:
+    for number, name in enumerate(("1.0.0", "1.1.0", "1.2.0")):
+        ledger.release(name, "deployed", after=number * DAY)
+    ledger.release("1.1.0-back", "deployed", after=3 * DAY, rollback=True, incident="INC-7")
+
+    def happened(kind: str, payload: dict[str, Any], after: timedelta, key: str) -> None:
+        ledger.kept[INSTALLATION].sort(key=lambda one: one.at)
+        ledger.append(INSTALLATION, kind, payload, actor="t", key=key, at=AT + after)
+
+    until = (AT + 40 * DAY).isoformat()
+    happened(FREEZE_OVERRIDDEN, {"service": "bike-shop", "until": until}, 4 * DAY, "late")
+    happened(BREAK_GLASS_USED, {"dag_id": "release_bike_shop", "run_id": "1.0.0"}, 5 * DAY, "glass")
+    happened(EMERGENCY_STOP_DECLARED, {"scope": "bike-shop", "incident": "INC-9"}, 5 * DAY, "stop")
+    ledger.release("1.3.0", "deployed", after=6 * DAY)
+    happened(EMERGENCY_STOP_DECLARED, {"scope": "bike-shop", "incident": ""}, 8 * DAY, "no incident")
+    happened(EMERGENCY_STOP_DECLARED, {"scope": "bike-shop", "incident": "INC-10"}, 8 * DAY, "after")
+    assert names(ledger.figure("overrides").counted) == ["1.3.0"], "the others ran before it"
+    assert names(ledger.figure("broken_glass").counted) == ["1.0.0"]
+    assert names(ledger.figure("incidents_caused").counted) == ["1.2.0", "1.3.0"]
+
+
+def test_whether_forecasts_held_is_told_once_there_were_enough(ledger: Told) -> None:
+    passed = (
+        *((ARTIFACT_BUILT, 0.5), (QUALITY_JUDGED, 0.6), (ACCEPTANCE_DECIDED, 0.7), (ROLLOUT_FROZEN, 0.8)),
+        *((BOARD_DECIDED, 0.9), (COMMUNICATION_RECORDED, 1.0)),
+    )
+    for number in range(20):
+        slow = 3 if number == 19 else 0
+        ledger.release(f"1.{number}.0", "deployed", after=number * DAY, passed=passed, verified=4 + slow)
+    found = ledger.figure("forecasts_held", Span(since=AT - DAY, until=AT + 99 * DAY))
+    assert len(found.among) == 20 - ENOUGH - 1, "the first one has none before it that says what is typical"
+    assert found.value is not None
 
 
 @pytest.mark.parametrize(("values", "ninth"), [([1.0], 1), ([1.0, 2.0], 2), ([float(n) for n in range(1, 11)], 9)])

@@ -218,6 +218,17 @@ def _waivers(seen: _Seen) -> _Found:
     return _Found(_once(one for one, _ in aged), seconds=[age for _, age in aged])
 
 
+def _incidents(seen: _Seen) -> _Found:
+    taken_back = seen.taken_back()
+    caused = [one for one in seen.deployments if one.incidents or ((back := taken_back.get(one.run)) and back.incident)]
+    return _Found(caused, seen.deployments)
+
+
+def _forecasts(seen: _Seen) -> _Found:
+    made = [one for one in seen.deployments if one.forecast_held is not None]
+    return _Found([one for one in made if one.forecast_held], made)
+
+
 def _once(releases: Iterable[MeasuredRelease]) -> list[MeasuredRelease]:
     return list({one.run: one for one in releases}.values())
 
@@ -276,7 +287,7 @@ _MEASURES = (
         "on_time",
         "On time",
         _ITIL,
-        "Of the deployed releases requested for a time: those whose first wave was done within an hour of it.",
+        "Of the deployed releases requested for a time: those whose first wave began within an hour of it.",
         "share",
         _on_time,
     ),
@@ -314,6 +325,41 @@ _MEASURES = (
     ),
     _Measure(
         "backlog", "Backlog", _ITIL, "Releases and rollbacks under way at the end of the time.", "releases", _backlog
+    ),
+    _Measure(
+        "incidents_caused",
+        "Incidents caused",
+        _ITIL,
+        "Of the deployed releases: those that were rolled back for an incident, or after which their service was "
+        "stopped for one, before the next deployment. The form of the rollback or the stop names the incident.",
+        "share",
+        _incidents,
+    ),
+    _Measure(
+        "overrides",
+        "Overrides of freezes",
+        _OURS,
+        "Of all that changed production: releases and rollbacks whose waves ran while a freeze was overridden for "
+        "their service.",
+        "share",
+        lambda seen: _Found([one for one in seen.changes if one.overrides], seen.changes),
+    ),
+    _Measure(
+        "broken_glass",
+        "Break-glass access",
+        _OURS,
+        "Of all that ended: releases and rollbacks that a person changed with break-glass access.",
+        "share",
+        lambda seen: _Found([one for one in seen.ended if one.broken_glass], seen.ended),
+    ),
+    _Measure(
+        "forecasts_held",
+        "Forecasts that held",
+        _OURS,
+        "Of the deployed releases that could be forecast when they were requested: those that were through by the time "
+        "that was given for nine of ten. 90 % is right; more means that the times were too long.",
+        "share",
+        _forecasts,
     ),
     _Measure(
         "answer_time",
