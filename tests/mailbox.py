@@ -43,17 +43,23 @@ class Mailbox:
 
 
 @contextmanager
-def mail_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    """Start a mail server, and let the connection of the installation lead to it for a block."""
+def mailbox() -> Iterator[tuple[Mailbox, str]]:
+    """Start a mail server for a block; yield it, and the Airflow connection that leads to it, as JSON."""
     box = Mailbox()
     port = free_port()
     server = Controller(box, hostname="127.0.0.1", port=port)
     server.start()
     extra = '{"from_email": "releases@example.com", "disable_tls": true, "disable_ssl": true, "retry_limit": 1}'
-    connection = f'{{"conn_type": "smtp", "host": "127.0.0.1", "port": {port}, "extra": {extra}}}'
-    monkeypatch.setenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", connection)
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
     try:
-        yield box
+        yield box, f'{{"conn_type": "smtp", "host": "127.0.0.1", "port": {port}, "extra": {extra}}}'
     finally:
         server.stop()
+
+
+@contextmanager
+def mail_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """Start a mail server, and let the connection of the installation lead to it for a block."""
+    with mailbox() as (box, connection):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{resources.SMTP.upper()}", connection)
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
+        yield box

@@ -72,6 +72,12 @@ class InterlockPlugin(AirflowPlugin):
             "url_route": "timeline",
         },
         {
+            "name": "CAB",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "nav",
+            "url_route": "cab",
+        },
+        {
             "name": "Measures",
             "bundle_url": "interlock/static/pages.js",
             "destination": "nav",

@@ -5,7 +5,8 @@ with Airflow's simple one. There are accounts (their password is their name), a 
 releases and a Dag that is nobody's business, each with a run. In the release, a ballot asks ben by user name and
 another asks cora; nothing is scheduled. ``HOME/ledger.json`` says where the ledger is, ``HOME/catalogue`` is the
 catalogue; ``HOME/known.json`` tells the tests what cannot be known before. With ``HOME/database``, Airflow's database
-is the one at that URL; with ``HOME/testers.json``, the release asks these people to run test cases.
+is the one at that URL; with ``HOME/testers.json``, the release asks these people to run test cases; with
+``HOME/smtp.json``, mails go to the server of that connection.
 """
 
 from __future__ import annotations
@@ -125,8 +126,9 @@ JWT_SECRET = "for tests only, and long enough, for tests only, and long enough"
 
 def settings_of(home: Path, port: int, auth_manager: str = OURS) -> dict[str, str]:
     """Return the environment of each of this Airflow's processes."""
-    database, below = home / "database", home / "below"
+    database, below, smtp = home / "database", home / "below", home / "smtp.json"
     return {
+        **({"AIRFLOW_CONN_INTERLOCK_SMTP": smtp.read_text()} if smtp.exists() else {}),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__AUTH_MANAGER": auth_manager,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,opal:op,rita:user,audrey:viewer,gus:admin",

@@ -106,7 +106,14 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     )
     assert chain.AFTER_DEPLOYMENT == ("permit.issued", "permit.used", "host.returned")
     assert frozenset({"run.asked", "emergency_stop.declared"}) == chain.IN_ANY_CASE
-    assert kinds.WITNESSED == ("run.asked", "answer.given", "attempt.refused", "break_glass.used")
+    assert kinds.WITNESSED == (
+        "run.asked",
+        "answer.given",
+        "attempt.refused",
+        "break_glass.used",
+        "board.discussed",
+        "board.met",
+    )
     assert kinds.SEVERAL == (
         "test.planned",
         "case.tested",

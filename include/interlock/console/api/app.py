@@ -6,16 +6,22 @@ a problem (:mod:`.problems`). The OpenAPI document is at ``openapi.json``; ``mak
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import auth_manager_from_app, requires_access_dag
 from fastapi import Depends, FastAPI
 
 import interlock
+from interlock.console.cab.agenda import AgendaCollection, Agendas, agenda
+from interlock.console.cab.meetings import KeptMinutes, MinutesCollection, minutes, minutes_file, write_minutes
+from interlock.console.cab.remarks import RemarkMade, remark
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.pages.explain import explained
 
 from .board import BoardCollection, Overview, board
+from .forecast import Outcome, forecast
 from .measures import (
     MeasuredCollection,
     MeasuredOverview,
@@ -63,9 +69,18 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
     ):
         app.get(path, dependencies=[READS_RUNS], response_model=model, responses=RESPONSES, tags=["Measures"])(answer)
     app.get("/timeline", dependencies=[READS_RUNS], responses=RESPONSES, tags=["Timeline"])(timeline)
+    about_forecasts: dict[str, Any] = {"dependencies": READS_ALL, "responses": RESPONSES, "tags": ["Forecast"]}
+    app.get("/forecast", response_model=Outcome, **about_forecasts)(forecast)
     app.get("/questions", dependencies=[READS_RUNS, READS_QUESTIONS], responses=RESPONSES, tags=["Needs me"])(questions)
     app.get(
         "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation", dependencies=READS_ALL, responses=RESPONSES, tags=["Explain"]
     )(explained)
     app.get("/needs-me", dependencies=READS_ALL, responses=RESPONSES, tags=["Needs me"])(needs_me)
+    app.state.agendas = Agendas(open_ledger, app.state.measured.releases)
+    about: dict[str, Any] = {"dependencies": READS_ALL, "responses": RESPONSES, "tags": ["CAB"]}
+    app.get("/agenda", response_model=AgendaCollection, **about)(agenda)
+    app.post("/remarks", response_model=RemarkMade, **about)(remark)
+    app.get("/boards/{board}/minutes", response_model=MinutesCollection, **about)(minutes)
+    app.post("/boards/{board}/minutes", response_model=KeptMinutes, **about)(write_minutes)
+    app.get("/minutes/{id}.md", **about)(minutes_file)
     return app

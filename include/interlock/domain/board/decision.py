@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from interlock.domain.canonical import Sha256
+from interlock.domain.canonical import Model, Sha256
 from interlock.domain.catalogue import BoardBook, Flow, UserName
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import Decision, ReleasePlan, Vote
@@ -107,6 +107,32 @@ def count_votes(
         late = f"not approved in time: only {count.progress()} by the deadline."
         return decided(False, late, f"{silent} did not answer in time.", late=True)
     return None
+
+
+class Tally(Model):
+    """How a vote stands, whatever it comes to.
+
+    :ivar seats: who may vote, or whose rejection counts, and the vote that stands for each.
+    :ivar lacking: what each demand still lacks, in words; a demand that is met is not in it.
+    """
+
+    seats: tuple[tuple[Seat, Vote | None], ...]
+    lacking: dict[str, tuple[str, ...]]
+
+
+def tally(
+    rule: VotingRule, votes: Iterable[Vote], *, asked_by: Collection[str] = (), excluded: Collection[str] = ()
+) -> Tally:
+    """Say how a vote stands, for people to look at: what is decided says :func:`count_votes`."""
+    count = _Count(rule, votes, asked_by=asked_by, excluded=excluded)
+    return Tally(
+        seats=tuple((seat, count.counted.get(seat.user)) for seat in count.heard),
+        lacking={
+            demand.place: tuple(f"{found} of {_asked(asked, role)}" for role, (found, asked) in missing.items())
+            for demand in rule.demands
+            if (missing := lacking(demand, count.approving))
+        },
+    )
 
 
 class _Count:

@@ -20,6 +20,8 @@ from interlock.domain.catalogue import Service
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.catalogue.values import in_words
 from interlock.domain.errors import PolicyViolation
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import CONFLICTS_FOUND
 from interlock.domain.trains.cadence import Departure
 
 from .calendar import Calendars, may_change
@@ -45,6 +47,12 @@ class Conflict(Model):
         """Say it, with the next free slot."""
         following = f" Next free slot: {_shown(self.next_free)}." if self.next_free else ""
         return f"{self.severity}: {self.what}{following}"
+
+
+def conflicts_in(entries: Sequence[Entry]) -> tuple[Conflict, ...]:
+    """Return the conflicts in a chain, as they were found when the release or the train was planned."""
+    found = next((entry.payload for entry in reversed(entries) if entry.kind == CONFLICTS_FOUND), {})
+    return tuple(Conflict.model_validate(one) for one in found.get("conflicts", ()))
 
 
 class Taken(Model):

@@ -492,6 +492,22 @@ RECORD_DECIDED = _kind(
     beside=("read",),
     tasks=("rollout.await_authorities",),
 )
+BOARD_DISCUSSED = _kind(
+    "board.discussed",
+    "Remark on a plan",
+    "A board member asked the requester something about the plan or the manifest that the board votes on, or the "
+    "requester answered. It is no vote.",
+    record="cab.remarks:Remark",
+    api_server=True,
+)
+BOARD_MET = _kind(
+    "board.met",
+    "Minutes of a meeting",
+    "In the installation's chain: a meeting of a board, who was there by the word of the person who wrote the minutes, "
+    "and what the ledger and Airflow had of each item at its end.",
+    record="cab.minutes:Minutes",
+    api_server=True,
+)
 RECORD_APPROVED = _kind(
     "record.approved",
     "Approved in another system",

@@ -14,7 +14,7 @@ from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.trains import load_trains
 from interlock.domain.board import decision as boards
 from interlock.domain.board.voting import VotingRule, voting_rule
-from interlock.domain.calendars.conflicts import Conflict, of_line, of_quorum
+from interlock.domain.calendars.conflicts import Conflict, conflicts_in, of_line, of_quorum
 from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import ReleaseError
@@ -125,5 +125,4 @@ def _leave(found: Sequence[Conflict]) -> None:
 
 def noted() -> list[str]:
     """Return the conflicts of the running release, in words, as they were found when it was planned."""
-    found = next((entry.payload for entry in reversed(chain_entries()) if entry.kind == CONFLICTS_FOUND), {})
-    return [str(Conflict.model_validate(one)) for one in found.get("conflicts", ())]
+    return [str(one) for one in conflicts_in(chain_entries())]

@@ -19,6 +19,7 @@ from interlock.domain.calendars.stops import refuse_stopped_release
 from interlock.domain.catalogue import Catalogue
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.records import Decision
+from interlock.domain.trains.ballots import train_rule
 from interlock.domain.trains.manifest import CONDUCTOR, Manifest
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
@@ -29,7 +30,7 @@ from interlock.stages.runtime.evidence import refuse_void
 from interlock.stages.runtime.permits import stops_now
 from interlock.stages.runtime.taskflow import stage_task
 
-from .common import POLL_INTERVAL, catalogue_now, train_now, train_rule, without_file
+from .common import POLL_INTERVAL, catalogue_now, train_now, without_file
 
 if TYPE_CHECKING:
     from interlock.adapters.airflow.rest_api import Answer as Cast

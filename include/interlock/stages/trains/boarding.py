@@ -20,6 +20,7 @@ from interlock.domain.change.policy import flows_of
 from interlock.domain.errors import HostUnreachable, PolicyViolation, RequestRefused, TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, MANIFEST_FROZEN, TRAIN_OPENED
+from interlock.domain.trains.ballots import train_rule
 from interlock.domain.trains.departures import TrainRequest, closed_for
 from interlock.domain.trains.manifest import (
     Boarded,
@@ -39,7 +40,7 @@ from interlock.stages.runtime.evidence import chain_entries, record
 from interlock.stages.runtime.requests import entered, form_params, requester
 from interlock.stages.runtime.taskflow import WaitUntil, stage_task
 
-from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, train_now, train_rule
+from .common import POLL_INTERVAL, catalogue_now, look_again, refuse_changed, train_now
 
 
 def train_params() -> dict[str, Param]:

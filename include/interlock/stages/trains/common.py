@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from typing import NoReturn
 
 from interlock.adapters.catalogue.catalogue import load_catalogue
 from interlock.adapters.catalogue.trains import load_train
-from interlock.domain.board import voting
-from interlock.domain.board.voting import VotingRule
 from interlock.domain.catalogue import Catalogue
-from interlock.domain.catalogue.runbook_file import irreversible_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.trains.manifest import Boarded
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import calendars
 
@@ -48,26 +43,6 @@ def refuse_changed(train: Train, digest: str, since: str) -> None:
 def look_again(why: str, latest: datetime) -> NoReturn:
     """Let the task run again in a minute, or at an instant if that is earlier. It holds no worker meanwhile."""
     calendars.wait(why, min(datetime.now(UTC) + POLL_INTERVAL, latest))
-
-
-def train_rule(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> VotingRule | None:
-    """Return the merged rule of the boards of all passengers and of the train; None if it needs no vote."""
-    policy, book = catalogue.policy, catalogue.board
-    rules: list[VotingRule] = [voting.board_rule(book, train.board)] if train.board else []
-    if train.change_type in policy.trains.one_decision:
-        each = (
-            voting.voting_rule(
-                policy,
-                book,
-                catalogue.services[one.service],
-                change_type=train.change_type,
-                risk=one.risk,
-                irreversible=bool(irreversible_of(catalogue.services[one.service].runbook)),
-            )
-            for one in boarded
-        )
-        rules += [rule for rule in each if rule is not None]
-    return reduce(voting.merge, rules) if rules else None
 
 
 def without_file(who: str, why: str) -> PolicyViolation:

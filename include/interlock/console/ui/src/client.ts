@@ -30,17 +30,43 @@ export async function get<P extends keyof paths>(path: P, query: Query<P>, more:
       if (one !== undefined && one !== "") asked.append(name, String(one));
     }
   }
-  const options: RequestInit = { headers: { Accept: "application/json" } };
+  const options: RequestInit = {};
   if (more.signal) options.signal = more.signal;
-  const place = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(more.params?.[name] ?? ""));
-  const answer = await fetch(`${base}interlock/api/v1${place}?${asked}`, options);
+  return (await ask(`${base}interlock/api/v1${placed(path, more)}?${asked}`, options)) as Answer<P>;
+}
+
+type Body<P extends keyof paths> = paths[P] extends { post: { requestBody: { content: { "application/json": infer B } } } } ? B : never;
+type Made<P extends keyof paths> = paths[P] extends { post: { responses: { 200: { content: { "application/json": infer A } } } } } ? A : never;
+
+export async function post<P extends keyof paths>(path: P, body: Body<P>, more: More = {}): Promise<Made<P>> {
+  return (await ask(`${base}interlock/api/v1${placed(path, more)}`, sending("POST", body))) as Made<P>;
+}
+
+/** Answer a question through Airflow's own API, as its form does. */
+export function answerQuestion(dag: string, run: string, task: string, index: number, choice: string, words: Record<string, unknown>): Promise<unknown> {
+  const [inDag, inRun, inTask] = [dag, run, task].map(encodeURIComponent);
+  const place = `${base}api/v2/dags/${inDag}/dagRuns/${inRun}/taskInstances/${inTask}/${index}/hitlDetails`;
+  return ask(place, sending("PATCH", { chosen_options: [choice], params_input: words }));
+}
+
+const sending = (method: string, body: unknown): RequestInit => ({
+  method,
+  body: JSON.stringify(body),
+  headers: { Accept: "application/json", "Content-Type": "application/json" },
+});
+
+const placed = (path: string, more: More): string =>
+  path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(more.params?.[name] ?? ""));
+
+async function ask(place: string, options: RequestInit): Promise<unknown> {
+  const answer = await fetch(place, { headers: { Accept: "application/json" }, ...options });
   if (answer.status === 401) {
     location.reload(); // Airflow shows its login
     throw new Error("Your session has expired. Log in again.");
   }
   const body = await answer.json().catch(() => null);
   if (!answer.ok) throw new Error(sentence(body) || `${answer.status} ${answer.statusText}`);
-  return body as Answer<P>;
+  return body;
 }
 
 function sentence(problem: unknown): string {

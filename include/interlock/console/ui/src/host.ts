@@ -6,7 +6,7 @@ type Component = (props: Props) => ReactTypes.ReactElement | null;
 
 interface Host {
   React: typeof ReactTypes;
-  ChakraUI: Record<"Box" | "Text" | "Heading" | "Input" | "NativeSelect" | "Spinner" | "Badge", Component> & {
+  ChakraUI: Record<"Box" | "Text" | "Heading" | "Input" | "NativeSelect" | "Spinner" | "Badge" | "Button" | "Textarea", Component> & {
     NativeSelect: Record<"Root" | "Field" | "Indicator", Component>;
   };
   ReactRouterDOM: {
@@ -18,5 +18,5 @@ interface Host {
 const host = globalThis as unknown as Host;
 export const React = host.React;
 export const { useCallback, useEffect, useMemo, useRef, useState } = React;
-export const { Badge, Box, Heading, Input, NativeSelect, Spinner, Text } = host.ChakraUI;
+export const { Badge, Box, Button, Heading, Input, NativeSelect, Spinner, Text, Textarea } = host.ChakraUI;
 export const { Link, useSearchParams } = host.ReactRouterDOM;
