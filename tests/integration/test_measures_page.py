@@ -79,6 +79,16 @@ def test_a_figure_opens_into_the_releases_that_it_counts(airflow: str, page: Pag
     expect(row).to_contain_text("emergency, deployed")
 
 
+def test_plots_have_the_same_as_a_table(airflow: str, page: Page) -> None:
+    opened(page, airflow, "?days=30")
+    plot = page.get_by_role("figure").filter(has_text="Releases that ended")
+    expect(plot.get_by_role("img", name="Releases that ended, by week")).to_be_visible()
+    plot.get_by_text("As a table").press("Enter")
+    rows = plot.get_by_role("region", name="Releases that ended, as a table").get_by_role("row")
+    expect(rows).to_have_count(1 + 5)
+    expect(rows.last).to_contain_text("1")
+
+
 def test_seats_show_what_people_took_and_names_are_text(airflow: str, page: Page) -> None:
     opened(page, airflow)
     expect(page.get_by_role("row", name="Rollout plan and CAB ben 1")).to_be_visible()

@@ -35,6 +35,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.measures.facts import MEASURED, MeasuredRelease
 from interlock.domain.measures.measures import Figure, Span, measure, nine_of_ten
+from interlock.domain.measures.weeks import MOST, weeks
 from tests.factories.releases import AT
 from tests.memory_ledger import MemoryLedger
 
@@ -298,6 +299,26 @@ def test_whether_forecasts_held_is_told_once_there_were_enough(ledger: Told) -> 
 @pytest.mark.parametrize(("values", "ninth"), [([1.0], 1), ([1.0, 2.0], 2), ([float(n) for n in range(1, 11)], 9)])
 def test_nine_of_ten(values: list[float], ninth: float) -> None:
     assert nine_of_ten(values) == ninth
+
+
+def test_each_week_has_what_ended_in_it(ledger: Told) -> None:
+    ledger.release("1.0.0", "deployed")
+    ledger.release("1.1.0", "backed_out", after=DAY, change_type="emergency")
+    ledger.release("1.0.9", "deployed", after=2 * DAY, rollback=True)
+    ledger.release("1.2.0", "deployed", after=20 * DAY, change_type="emergency", votes={"ben": 0.5})
+    ledger.release("1.3.0", "")
+    found = weeks(ledger.known(), SPAN)
+    assert [one.since for one in found] == [SPAN.until - number * timedelta(weeks=1) for number in (4, 3, 2, 1)]
+    assert [(one.deployed, one.failed, one.rollbacks, one.emergencies) for one in found] == [
+        (1, 1, 1, 0),
+        (0, 0, 0, 0),
+        (0, 0, 0, 0),
+        (1, 0, 0, 1),
+    ]
+    assert [one.lead_seconds for one in found] == [27 * 3600, None, None, 27 * 3600]
+    assert [one.answer_seconds for one in found] == [None, None, None, 1800]
+    assert len(weeks((), Span(since=AT - 3000 * DAY, until=AT))) == MOST
+    assert len(weeks((), Span(since=AT - HOUR, until=AT))) == 1
 
 
 def test_spans_end_before_their_end() -> None:

@@ -16,6 +16,7 @@ from interlock.adapters.overview.measured import MeasuredReleases
 from interlock.domain.canonical import Model
 from interlock.domain.measures.facts import MeasuredRelease
 from interlock.domain.measures.measures import Measures, Seat, Span, Unit, measure
+from interlock.domain.measures.weeks import Week, weeks
 from interlock.locations import catalogue_folder
 
 from .tables import as_csv, as_metrics
@@ -61,6 +62,7 @@ class MeasuresSummary(Model):
     until: AwareDatetime
     figures: tuple[FigureSummary, ...]
     seats: tuple[Seat, ...] = Field(description="How long each person takes to answer, by stage")
+    weeks: tuple[Week, ...] = Field(description="Each week of the time, the first one first; at most the last 60")
     services: tuple[str, ...] = Field(description="What can be filtered by: each service that had a release")
 
 
@@ -96,7 +98,7 @@ class MeasuredOverview:
 def measures(request: Request, user: GetUserDep, asked: Wanted) -> MeasuresSummary:
     """Return how well the releases went that ended in a span of time."""
     known = _readable(request, user)
-    span, found = _measured(known, asked)
+    span, found, chosen = _measured(known, asked)
     figures = (
         one.model_dump(exclude={"counted", "among"}) | {"counted": len(one.counted), "among": len(one.among)}
         for one in found.figures
@@ -106,6 +108,7 @@ def measures(request: Request, user: GetUserDep, asked: Wanted) -> MeasuresSumma
         until=span.until,
         figures=tuple(FigureSummary.model_validate(one) for one in figures),
         seats=found.seats,
+        weeks=weeks(chosen, span),
         services=tuple(sorted({one.service for one in known})),
     )
 
@@ -113,7 +116,7 @@ def measures(request: Request, user: GetUserDep, asked: Wanted) -> MeasuresSumma
 def releases_of_measure(request: Request, user: GetUserDep, key: str, asked: WantedPage) -> MeasuredCollection:
     """Return the releases that a measure counts, with the times and answers that it is made of."""
     known = {one.run: one for one in _readable(request, user)}
-    _, found = _measured(known.values(), asked)
+    _, found, _ = _measured(known.values(), asked)
     figure = next((one for one in found.figures if one.key == key), None)
     if figure is None:
         raise HTTPException(
@@ -125,7 +128,7 @@ def releases_of_measure(request: Request, user: GetUserDep, key: str, asked: Wan
 
 def measures_as_csv(request: Request, user: GetUserDep, asked: Wanted) -> Response:
     """Return the measures as a table, a line for each figure and each seat."""
-    _, found = _measured(_readable(request, user), asked)
+    _, found, _ = _measured(_readable(request, user), asked)
     name = {"Content-Disposition": 'attachment; filename="measures.csv"'}
     return Response(as_csv(found), media_type="text/csv; charset=utf-8", headers=name)
 
@@ -141,7 +144,8 @@ def metrics(request: Request, user: GetUserDep) -> Response:
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _measured(known: Iterable[MeasuredRelease], asked: Asked) -> tuple[Span, Measures]:
+def _measured(known: Iterable[MeasuredRelease], asked: Asked) -> tuple[Span, Measures, list[MeasuredRelease]]:
+    """Return the time that is asked for, its measures, and the releases of the services that are asked for."""
     until = asked.until or datetime.now(UTC)
     since = asked.since or until - DEFAULT_SPAN
     if not timedelta() < until - since <= LONGEST:
@@ -153,7 +157,8 @@ def _measured(known: Iterable[MeasuredRelease], asked: Asked) -> tuple[Span, Mea
         owned = {one.name for one in services if one.owner == asked.owner}
         known = [one for one in known if one.service in owned]
     span = Span(since=since, until=until)
-    return span, measure(known, span)
+    chosen = list(known)
+    return span, measure(chosen, span), chosen
 
 
 def _readable(request: Request, user: Any) -> list[MeasuredRelease]:

@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/agenda": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Agenda
+         * @description Return what waits for the votes of a board, and what of it the reader can do.
+         */
+        get: operations["agenda_agenda_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/board": {
         parameters: {
             query?: never;
@@ -27,6 +47,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/boards/{board}/minutes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Minutes
+         * @description Return the minutes of a board, without items that the reader may not read.
+         */
+        get: operations["minutes_boards__board__minutes_get"];
+        put?: never;
+        /**
+         * Write Minutes
+         * @description Write the minutes of a meeting: what was on record of each item when the meeting ended.
+         */
+        post: operations["write_minutes_boards__board__minutes_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation": {
         parameters: {
             query?: never;
@@ -42,6 +86,28 @@ export interface paths {
          *     wave now or, with a time, at its start.
          */
         get: operations["explained_dags__dag_id__dagRuns__dag_run_id__explanation_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Forecast
+         * @description Return when a release will be through, in half of the cases and in nine of ten, and how ready it is.
+         *
+         *     Earlier releases count that the reader may read.
+         */
+        get: operations["forecast_forecast_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -130,6 +196,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/minutes/{id}.md": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Minutes File
+         * @description Return minutes as a file, Markdown.
+         */
+        get: operations["minutes_file_minutes__id__md_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/needs-me": {
         parameters: {
             query?: never;
@@ -167,6 +253,26 @@ export interface paths {
         get: operations["questions_questions_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/remarks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remark
+         * @description Put a remark on record and tell the requester, or the people who asked, by mail.
+         */
+        post: operations["remark_remarks_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -229,6 +335,172 @@ export interface components {
             what: string;
         };
         /**
+         * AgendaCollection
+         * @description The agenda of a board; what ends first is first, then the riskiest.
+         */
+        AgendaCollection: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /**
+             * Boards
+             * @description All boards of board.yaml
+             */
+            boards: components["schemas"]["BoardSeen"][];
+            /** Items */
+            items: components["schemas"]["AgendaEntry"][];
+            /**
+             * Names
+             * @description User name: name, of the people in board.yaml
+             */
+            names: {
+                [key: string]: string;
+            };
+            /** Total Entries */
+            total_entries: number;
+            /**
+             * User
+             * @description User name of the reader
+             */
+            user: string;
+        };
+        /**
+         * AgendaEntry
+         * @description An item of an agenda, for one reader.
+         */
+        AgendaEntry: {
+            back_out?: components["schemas"]["BackOutSeen"] | null;
+            /**
+             * Boards
+             * @description The boards of board.yaml that vote on it, by their keys
+             * @default []
+             */
+            boards: string[];
+            /**
+             * @default {
+             *       "commit_count": 0,
+             *       "commits": [],
+             *       "differences": [],
+             *       "passengers": [],
+             *       "rollout": [],
+             *       "summary": "",
+             *       "ticket_names": [],
+             *       "tickets": []
+             *     }
+             */
+            change: components["schemas"]["Change"];
+            change_type?: components["schemas"]["ChangeType"] | null;
+            /**
+             * Conflicts
+             * @default []
+             */
+            conflicts: string[];
+            /** Dag Id */
+            dag_id: string;
+            /** Decide By */
+            decide_by?: string | null;
+            /** @description None: it is not decided */
+            decision?: components["schemas"]["Settled"] | null;
+            /**
+             * Demands
+             * @default []
+             */
+            demands: components["schemas"]["DemandSeen"][];
+            /**
+             * Digest
+             * @description Of what is voted on; empty: it is not in the ledger
+             * @default
+             */
+            digest: string;
+            /**
+             * Environment
+             * @default
+             */
+            environment: string;
+            /**
+             * Fault
+             * @description Why its record cannot be read; empty: it can
+             * @default
+             */
+            fault: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "release" | "rollback" | "train";
+            /**
+             * May Remark
+             * @description The reader can ask the requester something, or is the requester
+             * @default false
+             */
+            may_remark: boolean;
+            /** @description null: the reader has no ballot on it, or has cast it */
+            mine?: components["schemas"]["OwnBallot"] | null;
+            /** Not Before */
+            not_before?: string | null;
+            /**
+             * Open
+             * @description Somebody can still vote
+             */
+            open: boolean;
+            /**
+             * Past
+             * @description The last five releases of the service; the newest first
+             * @default []
+             */
+            past: components["schemas"]["PastSeen"][];
+            /**
+             * Path
+             * @description Its page, below Airflow's address
+             */
+            path: string;
+            /**
+             * Remarks
+             * @default []
+             */
+            remarks: components["schemas"]["Said"][];
+            /**
+             * Requested By
+             * @default []
+             */
+            requested_by: string[];
+            /**
+             * Reviews
+             * @default []
+             */
+            reviews: components["schemas"]["ReviewSeen"][];
+            /** Risk */
+            risk?: number | null;
+            /**
+             * Risk Terms
+             * @default []
+             */
+            risk_terms: components["schemas"]["RiskTerm"][];
+            /** Run Id */
+            run_id: string;
+            /**
+             * Seats
+             * @default []
+             */
+            seats: components["schemas"]["SeatSeen"][];
+            /**
+             * Service
+             * @description Empty: a train
+             * @default
+             */
+            service: string;
+            /** Title */
+            title: string;
+            /**
+             * Version
+             * @default
+             */
+            version: string;
+        };
+        /**
          * AnsweredQuestion
          * @description A question of a release that a person was asked by mail, and answered.
          */
@@ -253,6 +525,91 @@ export interface components {
             task_id: string;
             /** User */
             user: string;
+        };
+        /**
+         * AskedItem
+         * @description An item as the person who writes the minutes names it.
+         */
+        AskedItem: {
+            /** Dag Id */
+            dag_id: string;
+            /**
+             * Note
+             * @default
+             */
+            note: string;
+            /** Run Id */
+            run_id: string;
+            /**
+             * Seconds
+             * @description For how long it was discussed
+             * @default 0
+             */
+            seconds: number;
+        };
+        /**
+         * AskedMinutes
+         * @description What the person who writes the minutes says: everything else is read from the record.
+         */
+        AskedMinutes: {
+            /**
+             * Began At
+             * Format: date-time
+             */
+            began_at: string;
+            /** Items */
+            items: components["schemas"]["AskedItem"][];
+            /**
+             * Note
+             * @default
+             */
+            note: string;
+            /**
+             * Present
+             * @description User names of who was there
+             */
+            present: string[];
+        };
+        /**
+         * BackOutSeen
+         * @description What going back would be.
+         */
+        BackOutSeen: {
+            /**
+             * Irreversible
+             * @description What a back-out cannot take back, a sentence each
+             * @default []
+             */
+            irreversible: string[];
+            /**
+             * Proven
+             * @description Every host still has the release that it returns to
+             */
+            proven: boolean;
+            /**
+             * To
+             * @description The versions that hosts return to
+             */
+            to: string[];
+        };
+        /**
+         * BallotSeen
+         * @description A ballot as Airflow has it.
+         */
+        BallotSeen: {
+            /** Map Index */
+            map_index: number;
+            /** Open */
+            open: boolean;
+            /**
+             * People
+             * @description User names of who may cast it
+             */
+            people: string[];
+            /** Task Id */
+            task_id: string;
+            /** @description None: nobody has cast it */
+            vote: components["schemas"]["Vote"] | null;
         };
         /**
          * Bar
@@ -344,6 +701,94 @@ export interface components {
             total_entries: number;
         };
         /**
+         * BoardSeen
+         * @description A board of board.yaml.
+         */
+        BoardSeen: {
+            /** Key */
+            key: string;
+            /**
+             * Members
+             * @description User names
+             */
+            members: string[];
+            /** Title */
+            title: string;
+        };
+        /**
+         * Boarded
+         * @description A passenger: exactly what is released of a service.
+         */
+        Boarded: {
+            /**
+             * After
+             * @description Passengers that arrive before it departs
+             * @default []
+             */
+            after: string[];
+            /**
+             * Answers
+             * @description To the policy's risk questions
+             */
+            answers: {
+                [key: string]: boolean;
+            };
+            /**
+             * Artifact
+             * @description Digest of the artifact that its own pipeline built; none: ours
+             */
+            artifact?: string | null;
+            /**
+             * Authors
+             * @description Who of the board book wrote it
+             * @default []
+             */
+            authors: string[];
+            /**
+             * By
+             * @description The person who named this version in the train's file; none: a rule selected it
+             */
+            by?: string | null;
+            /** Commit */
+            commit: string;
+            /**
+             * Commits
+             * @description How many commits it adds to that
+             */
+            commits: number;
+            /**
+             * Ref
+             * @description The tag or name by which it was found
+             */
+            ref: string;
+            /**
+             * Replaces
+             * @description The version that was deployed last, by the ledger; none: none was
+             */
+            replaces: string | null;
+            /**
+             * Risk
+             * @description By the policy's formula, when it boarded
+             */
+            risk: number;
+            /** Service */
+            service: string;
+            /** Summary */
+            summary: string;
+            /**
+             * Tickets
+             * @default []
+             */
+            tickets: string[];
+            /** Version */
+            version: string;
+            /**
+             * Why
+             * @description Why just this version boards, in words
+             */
+            why: string;
+        };
+        /**
          * Cell
          * @description One environment of a service.
          */
@@ -389,6 +834,64 @@ export interface components {
             version?: string | null;
         };
         /**
+         * Change
+         * @description What is changed, and why.
+         */
+        Change: {
+            /**
+             * Commit Count
+             * @default 0
+             */
+            commit_count: number;
+            /**
+             * Commits
+             * @description Subject and author of the newest ones; at most 10
+             * @default []
+             */
+            commits: string[];
+            /**
+             * Differences
+             * @description To the plan of the release that runs, a sentence each
+             * @default []
+             */
+            differences: string[];
+            /**
+             * Passengers
+             * @description Of a train
+             * @default []
+             */
+            passengers: components["schemas"]["Boarded"][];
+            /** Previous Version */
+            previous_version?: string | null;
+            /**
+             * Rollout
+             * @description Hosts, waves and strategy, a sentence each
+             * @default []
+             */
+            rollout: string[];
+            /**
+             * Summary
+             * @default
+             */
+            summary: string;
+            /**
+             * Ticket Names
+             * @default []
+             */
+            ticket_names: string[];
+            /**
+             * Tickets
+             * @default []
+             */
+            tickets: components["schemas"]["Ticket"][];
+        };
+        /**
+         * ChangeType
+         * @description ITIL's change types; each determines the flow of a release.
+         * @enum {string}
+         */
+        ChangeType: "standard" | "normal" | "emergency";
+        /**
          * Closed
          * @description What keeps an environment from being changed now.
          */
@@ -407,6 +910,26 @@ export interface components {
             what: string;
         };
         /**
+         * DemandSeen
+         * @description What one board or rule asks of its members.
+         */
+        DemandSeen: {
+            /** Asks */
+            asks: string;
+            /**
+             * Lacks
+             * @description What is not there yet; empty: it is met
+             */
+            lacks: string[];
+            /**
+             * Place
+             * @description Where it is written: the file, and the part of it
+             */
+            place: string;
+            /** Title */
+            title: string;
+        };
+        /**
          * Difference
          * @description A host that does not run what was released, by a finding.
          */
@@ -423,6 +946,46 @@ export interface components {
              * @description The finding, in a sentence
              */
             what: string;
+        };
+        /**
+         * DiscussedItem
+         * @description An item, and what was on record of it when the minutes were written.
+         */
+        DiscussedItem: {
+            /** @description None: it was not decided */
+            decision: components["schemas"]["Settled"] | null;
+            /** Demands */
+            demands: components["schemas"]["DemandSeen"][];
+            /**
+             * Digest
+             * @description Of what is voted on; empty: it was not in the ledger
+             */
+            digest: string;
+            /** Note */
+            note: string;
+            /**
+             * Open
+             * @description User names of the seats without a vote
+             */
+            open: string[];
+            /** Remarks */
+            remarks: components["schemas"]["Said"][];
+            /** Risk */
+            risk: number | null;
+            /**
+             * Run
+             * @description Dag and run
+             */
+            run: string;
+            /** Seconds */
+            seconds: number;
+            /** Title */
+            title: string;
+            /**
+             * Votes
+             * @description The votes that stood
+             */
+            votes: components["schemas"]["SeatSeen"][];
         };
         /**
          * Explanation
@@ -544,6 +1107,53 @@ export interface components {
             version: string;
         };
         /**
+         * Forecast
+         * @description When a release will be through, if it gets through.
+         */
+        Forecast: {
+            /**
+             * Based On
+             * @description Number of earlier releases that the range is made of
+             */
+            based_on: number;
+            /**
+             * Half
+             * @description Half of such releases are through by then; null: not known
+             */
+            half?: string | null;
+            /**
+             * Nine Of Ten
+             * @description Nine of ten are; null: not known
+             */
+            nine_of_ten?: string | null;
+            /**
+             * Reached
+             * @description The last milestone that it passed; empty: none
+             */
+            reached: string;
+            /**
+             * Starts
+             * @description Production is not changed before; null: at any time
+             */
+            starts?: string | null;
+            /**
+             * Steps
+             * @description The way that is left, in its order; all of it is critical
+             */
+            steps: components["schemas"]["Step"][];
+            /**
+             * Through
+             * @description Share of this service's releases that got through from here; null: not known
+             */
+            through?: number | null;
+            /**
+             * Why
+             * @description Why there is no range; empty: there is one
+             * @default
+             */
+            why: string;
+        };
+        /**
          * GivenWaiver
          * @description An expectation that failed and was waived.
          */
@@ -558,6 +1168,20 @@ export interface components {
              * Format: date-time
              */
             until: string;
+        };
+        /**
+         * KeptMinutes
+         * @description Minutes that are on record.
+         */
+        KeptMinutes: {
+            /**
+             * File
+             * @description Where the file is, below Airflow's address
+             */
+            file: string;
+            /** Id */
+            id: string;
+            minutes: components["schemas"]["Minutes"];
         };
         /**
          * Lane
@@ -651,6 +1275,12 @@ export interface components {
             answers: components["schemas"]["AnsweredQuestion"][];
             /** Backed Out At */
             backed_out_at?: string | null;
+            /**
+             * Broken Glass
+             * @description Uses of break-glass access to it
+             * @default 0
+             */
+            broken_glass: number;
             /** Change Type */
             change_type: string;
             /**
@@ -668,11 +1298,39 @@ export interface components {
             findings: number;
             /**
              * First Wave At
-             * @description When the first wave in production was done
+             * @description When the first wave in production began
              */
             first_wave_at?: string | null;
-            /** Last Wave At */
+            /**
+             * Forecast Held
+             * @description It was through by the time given for nine of ten as it was requested; null: none was given
+             */
+            forecast_held?: boolean | null;
+            /**
+             * Incident
+             * @description Of a rollback: the incident that it is for
+             * @default
+             */
+            incident: string;
+            /**
+             * Incidents
+             * @description Incidents for which its service was stopped after it
+             * @default []
+             */
+            incidents: string[];
+            /**
+             * Last Wave At
+             * @description When the last wave in production was done
+             */
             last_wave_at?: string | null;
+            /**
+             * Milestones
+             * @description What it passed, and when
+             * @default {}
+             */
+            milestones: {
+                [key: string]: string;
+            };
             /**
              * Not Before
              * @description The time for which it was requested; none: any
@@ -684,6 +1342,12 @@ export interface components {
              * @default
              */
             outcome: string;
+            /**
+             * Overrides
+             * @description Overrides of freezes for its service that were in force as its waves ran
+             * @default 0
+             */
+            overrides: number;
             /** Requested At */
             requested_at?: string | null;
             /** Rollback */
@@ -730,6 +1394,63 @@ export interface components {
              * Format: date-time
              */
             until: string;
+            /**
+             * Weeks
+             * @description Each week of the time, the first one first; at most the last 60
+             */
+            weeks: components["schemas"]["Week"][];
+        };
+        /**
+         * Minutes
+         * @description The minutes of a meeting.
+         */
+        Minutes: {
+            /**
+             * Absent
+             * @description User names of the members who were not
+             */
+            absent: string[];
+            /**
+             * Began At
+             * Format: date-time
+             */
+            began_at: string;
+            /**
+             * Board
+             * @description The key of the board in board.yaml
+             */
+            board: string;
+            /**
+             * By
+             * @description User name of who wrote them
+             */
+            by: string;
+            /**
+             * Ended At
+             * Format: date-time
+             */
+            ended_at: string;
+            /** Items */
+            items: components["schemas"]["DiscussedItem"][];
+            /** Note */
+            note: string;
+            /**
+             * Present
+             * @description User names of who was there, by the word of who wrote the minutes
+             */
+            present: string[];
+            /** Title */
+            title: string;
+        };
+        /**
+         * MinutesCollection
+         * @description The minutes of a board; the newest first.
+         */
+        MinutesCollection: {
+            /** Minutes */
+            minutes: components["schemas"]["KeptMinutes"][];
+            /** Total Entries */
+            total_entries: number;
         };
         /**
          * NeedsMe
@@ -771,6 +1492,18 @@ export interface components {
             total_questions: number;
         };
         /**
+         * NewRemark
+         * @description A remark that somebody makes.
+         */
+        NewRemark: {
+            /** Dag Id */
+            dag_id: string;
+            /** Run Id */
+            run_id: string;
+            /** Text */
+            text: string;
+        };
+        /**
          * NextDeparture
          * @description The next departure of a train that the service may be on.
          */
@@ -791,6 +1524,25 @@ export interface components {
             train: string;
         };
         /**
+         * Outcome
+         * @description What is to be expected of a release or a train.
+         */
+        Outcome: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /** Dag Id */
+            dag_id: string;
+            /** @description null: of a train, or it cannot be told */
+            forecast: components["schemas"]["Forecast"] | null;
+            readiness: components["schemas"]["Readiness"];
+            /** Run Id */
+            run_id: string;
+        };
+        /**
          * OwedReview
          * @description A release that must be reviewed before its service can have another one that is no emergency.
          */
@@ -809,6 +1561,59 @@ export interface components {
             path: string;
             /** Service */
             service: string;
+            /** Version */
+            version: string;
+        };
+        /**
+         * OwnBallot
+         * @description A ballot that the reader can cast, through Airflow's own API.
+         */
+        OwnBallot: {
+            /** Map Index */
+            map_index: number;
+            /**
+             * Path
+             * @description Its page, below Airflow's address
+             */
+            path: string;
+            /** Task Id */
+            task_id: string;
+        };
+        /**
+         * Part
+         * @description A part of the score.
+         */
+        Part: {
+            /** Key */
+            key: string;
+            /**
+             * Lowers
+             * @description What lowers it
+             */
+            lowers: string[];
+            /**
+             * Missing
+             * @description Share of it that is not there
+             */
+            missing: number;
+            /** Weight */
+            weight: number;
+        };
+        /**
+         * PastSeen
+         * @description How an earlier release of the service ended.
+         */
+        PastSeen: {
+            /** Dag Id */
+            dag_id: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Outcome */
+            outcome: string;
+            /** Rollback */
+            rollback: boolean;
+            /** Run Id */
+            run_id: string;
             /** Version */
             version: string;
         };
@@ -865,6 +1670,21 @@ export interface components {
             total_entries: number;
         };
         /**
+         * Readiness
+         * @description How ready something is.
+         */
+        Readiness: {
+            /**
+             * Date
+             * @description The date that time presses towards; null: there is none
+             */
+            date: string | null;
+            /** Parts */
+            parts: components["schemas"]["Part"][];
+            /** Score */
+            score: number;
+        };
+        /**
          * Refusal
          * @description What would refuse a wave.
          */
@@ -882,6 +1702,62 @@ export interface components {
             what: string;
             /** Who */
             who: string;
+        };
+        /**
+         * RemarkMade
+         * @description A remark that is on record.
+         */
+        RemarkMade: {
+            /**
+             * Not Told
+             * @description Why somebody was not told; empty: everybody was
+             * @default
+             */
+            not_told: string;
+            /**
+             * Told
+             * @description User names of who was told by mail
+             */
+            told: string[];
+        };
+        /**
+         * ReviewSeen
+         * @description How the release did in an environment before production.
+         */
+        ReviewSeen: {
+            /** Environment */
+            environment: string;
+            /**
+             * Failed
+             * @description Titles of suites that failed
+             */
+            failed: string[];
+            /** Of */
+            of: number;
+            /**
+             * Passed
+             * @description Suites
+             */
+            passed: number;
+            /** State */
+            state: string;
+            /**
+             * Waived
+             * @description Failed expectations that people accepted
+             */
+            waived: number;
+        };
+        /**
+         * RiskTerm
+         * @description One term of the calculated risk.
+         */
+        RiskTerm: {
+            /** Name */
+            name: string;
+            /** Points */
+            points: number;
+            /** Why */
+            why: string;
         };
         /**
          * Row
@@ -920,6 +1796,21 @@ export interface components {
             title: string;
         };
         /**
+         * Said
+         * @description A remark as it is on record.
+         */
+        Said: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Text */
+            text: string;
+            /** User */
+            user: string;
+        };
+        /**
          * Seat
          * @description How long a person takes to answer in a stage.
          */
@@ -939,6 +1830,57 @@ export interface components {
             stage: string;
             /** User */
             user: string;
+        };
+        /**
+         * SeatSeen
+         * @description A seat of a board, and the vote that stands for it.
+         */
+        SeatSeen: {
+            /** At */
+            at?: string | null;
+            /**
+             * By
+             * @description User name of who voted, if that was a delegate
+             * @default
+             */
+            by: string;
+            /**
+             * Choice
+             * @description Empty: no vote yet
+             * @default
+             */
+            choice: string;
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /**
+             * Conditions
+             * @default
+             */
+            conditions: string;
+            /** Name */
+            name: string;
+            /** Role */
+            role: string;
+            /** User */
+            user: string;
+        };
+        /**
+         * Settled
+         * @description What the board has decided.
+         */
+        Settled: {
+            /** Approved */
+            approved: boolean;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Reason */
+            reason: string;
         };
         /**
          * Standing
@@ -974,6 +1916,98 @@ export interface components {
             /**
              * Why
              * @description In a sentence
+             */
+            why: string;
+        };
+        /**
+         * Step
+         * @description A part of the way that is left.
+         */
+        Step: {
+            /** Milestone */
+            milestone: string;
+            /**
+             * Seconds
+             * @description What it typically takes, still
+             */
+            seconds: number;
+            /** Title */
+            title: string;
+            /**
+             * Waits For
+             * @description User names of people whose answers it waits for
+             * @default []
+             */
+            waits_for: string[];
+        };
+        /**
+         * Ticket
+         * @description A ticket of a release. Its text was written by people in another system: it is shown, and never followed.
+         */
+        Ticket: {
+            /**
+             * Approved
+             * @description None: its system in policy.yaml does not say when it is approved
+             */
+            approved?: boolean | null;
+            /**
+             * Fix Versions
+             * @default []
+             */
+            fix_versions: string[];
+            /**
+             * Found
+             * @description Read; missing: its system has no such ticket, or does not show it to the account of the connection; unread: its system could not be asked; unknown: policy.yaml has no system for its key
+             * @enum {string}
+             */
+            found: "read" | "missing" | "unread" | "unknown";
+            /**
+             * Key
+             * @description As the request or a commit names it
+             */
+            key: string;
+            /**
+             * Link
+             * @description Where people open it
+             * @default
+             */
+            link: string;
+            /**
+             * Named By
+             * @description request, or the first twelve digits of a commit
+             */
+            named_by: string[];
+            /**
+             * Parent
+             * @description The ticket that it is a part of
+             * @default
+             */
+            parent: string;
+            /**
+             * Status
+             * @default
+             */
+            status: string;
+            /**
+             * System
+             * @description The system in policy.yaml (tickets.systems) that keeps it
+             * @default
+             */
+            system: string;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+            /**
+             * Type
+             * @default
+             */
+            type: string;
+            /**
+             * Why
+             * @description If it was not read: the reason
+             * @default
              */
             why: string;
         };
@@ -1034,6 +2068,93 @@ export interface components {
              */
             until: string;
         };
+        /**
+         * Vote
+         * @description One answered human request, from Airflow's own record of it.
+         */
+        Vote: {
+            /**
+             * Assigned
+             * @description Whose ballot it was
+             */
+            assigned: string;
+            /** At */
+            at?: string | null;
+            /** Choice */
+            choice: string;
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /**
+             * Conditions
+             * @description On what the answer depends, in the voter's words
+             * @default
+             */
+            conditions: string;
+            /**
+             * Defect
+             * @description Of a test case that failed: the open defect that it shows
+             * @default
+             */
+            defect: string;
+            /**
+             * Evidence
+             * @description Of a test case: the address or the text of what shows the result
+             * @default
+             */
+            evidence: string;
+            /**
+             * Step
+             * @description Of a test case that failed: the number of the step
+             * @default
+             */
+            step: string;
+            /**
+             * User
+             * @description User name of the person who answered; none: no answer
+             */
+            user: string | null;
+        };
+        /**
+         * Week
+         * @description What ended in a week; the last week ends with the span.
+         */
+        Week: {
+            /**
+             * Answer Seconds
+             * @description From the mail to the answer, the median; null: there are none
+             */
+            answer_seconds: number | null;
+            /**
+             * Deployed
+             * @description Releases, without rollbacks
+             */
+            deployed: number;
+            /**
+             * Emergencies
+             * @description Of the deployed releases: emergency changes
+             */
+            emergencies: number;
+            /**
+             * Failed
+             * @description Releases that failed, were backed out, rejected or not answered in time
+             */
+            failed: number;
+            /**
+             * Lead Seconds
+             * @description From the first commit to the last wave, the median of the deployed releases; null: there are none
+             */
+            lead_seconds: number | null;
+            /** Rollbacks */
+            rollbacks: number;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -1043,6 +2164,217 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    agenda_agenda_get: {
+        parameters: {
+            query?: {
+                /** @description The key of a board in board.yaml; empty: all */
+                board?: string;
+                /** @description Dag and run, with / between them, of items shown although closed */
+                also?: string[];
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgendaCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
     board_board_get: {
         parameters: {
             query?: {
@@ -1256,6 +2588,425 @@ export interface operations {
             };
         };
     };
+    minutes_boards__board__minutes_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                board: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MinutesCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    write_minutes_boards__board__minutes_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                board: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AskedMinutes"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeptMinutes"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
     explained_dags__dag_id__dagRuns__dag_run_id__explanation_get: {
         parameters: {
             query?: never;
@@ -1275,6 +3026,213 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    forecast_forecast_get: {
+        parameters: {
+            query: {
+                dag_id: string;
+                run_id: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Outcome"];
                 };
             };
             /** @description Unauthorized */
@@ -2307,6 +4265,212 @@ export interface operations {
             };
         };
     };
+    minutes_file_minutes__id__md_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
     needs_me_needs_me_get: {
         parameters: {
             query?: never;
@@ -2530,6 +4694,214 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["QuestionCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    remark_remarks_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRemark"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemarkMade"];
                 };
             };
             /** @description Unauthorized */

@@ -30,7 +30,7 @@ function Entry({ item, chosen, now, choose }: { item: Item; chosen: boolean; now
   const voted = item.seats.filter((one) => one.choice).length;
   return (
     <Box as="li" borderBottomWidth={1}>
-      <Box as="button" aria-current={chosen ? "true" : undefined} bg={chosen ? "bg.muted" : undefined} display="block" onClick={choose} overflowWrap="anywhere" px={3} py={2} textAlign="left" type="button" width="100%">
+      <Box as="button" aria-current={chosen ? "true" : undefined} bg={chosen ? "bg.subtle" : undefined} borderColor={chosen ? "blue.solid" : "transparent"} borderLeftWidth={4} display="block" onClick={choose} overflowWrap="anywhere" px={3} py={2} textAlign="left" type="button" width="100%">
         <Box alignItems="center" display="flex" flexWrap="wrap" gap={1}>
           <Text as="span" fontWeight="semibold">{item.title}</Text>
           <Vote item={item} />
@@ -111,7 +111,7 @@ function Outlook({ item }: { item: Item }) {
   return (
     <Part title={readiness ? `Readiness: ${readiness.score} of 100` : "Readiness"}>
       {fault ? <Quiet>{`Not known: ${fault}`}</Quiet> : null}
-      <Lines none="Nothing lowers it." of={readiness?.parts.flatMap((one) => one.lowers) ?? []} />
+      {readiness ? <Lines none="Nothing lowers it." of={readiness.parts.flatMap((one) => one.lowers)} /> : null}
       {forecast?.half && forecast.nine_of_ten ? (
         <Text fontSize="sm">{`If it gets through: in half of the cases by ${when(forecast.half)}, in nine of ten by ${when(forecast.nine_of_ten)}, by ${forecast.based_on} earlier releases.`}</Text>
       ) : null}
@@ -216,7 +216,7 @@ function OwnVote({ item, done }: { item: Item; done: () => void }) {
       <Words change={condition} label="Conditions of an approval, if any" rows={1} value={conditions} />
       {fault ? <Fault>{fault}</Fault> : null}
       <Box alignItems="center" display="flex" flexWrap="wrap" gap={3}>
-        <Button disabled={busy || !choice || !comment.trim()} size="sm" type="submit">{choice ? `Vote: ${choice}` : "Vote"}</Button>
+        <Button disabled={busy || !choice || !comment.trim()} size="sm" type="submit" variant="outline">{choice ? `Vote: ${choice}` : "Vote"}</Button>
         <Quiet>A vote cannot be changed.</Quiet>
         <To path={`/${mine.path}`}>The whole ballot</To>
       </Box>

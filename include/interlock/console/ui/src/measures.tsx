@@ -104,6 +104,79 @@ function Row({ figure, narrow, query }: { figure: Figure; narrow: boolean; query
   );
 }
 
+type Week = Schemas["Week"];
+const PLOT = { width: 600, height: 120 };
+
+/** Bars of a week each, one above the other, with the same as a table to copy. */
+function Plot({ title, weeks, bars, narrow }: { title: string; weeks: readonly Week[]; bars: { name: string; color: string; of: (week: Week) => number | null; said?: (value: number) => string }[]; narrow: boolean }) {
+  const most = Math.max(...weeks.map((week) => bars.reduce((sum, bar) => sum + (bar.of(week) ?? 0), 0)), 0);
+  const step = PLOT.width / weeks.length;
+  const say = (bar: (typeof bars)[number], value: number | null) => (value === null ? "—" : (bar.said ?? String)(value));
+  const [first, last] = [weeks[0], weeks[weeks.length - 1]];
+  const top = bars[0] && most ? (bars[0].said ?? String)(most) : "0";
+  return (
+    <Box as="figure" minWidth={0} p={3}>
+      <Heading as="h3" size="sm">{title}</Heading>
+      <Text color="fg.muted" fontSize="sm">
+        {bars.map((bar) => (
+          <span key={bar.name} style={{ marginRight: "1em" }}>
+            <span aria-hidden style={{ background: bar.color, display: "inline-block", height: "0.7em", marginRight: "0.3em", width: "0.7em" }} />
+            {bar.name}
+          </span>
+        ))}
+        {`Highest week: ${top}`}
+      </Text>
+      <svg aria-label={`${title}, by week`} preserveAspectRatio="none" role="img" style={{ display: "block", height: "8em", width: "100%" }} viewBox={`0 0 ${PLOT.width} ${PLOT.height}`}>
+        <line stroke="currentColor" strokeOpacity={0.3} vectorEffect="non-scaling-stroke" x1={0} x2={PLOT.width} y1={PLOT.height} y2={PLOT.height} />
+        {weeks.map((week, place) => {
+          let below = 0;
+          return bars.map((bar) => {
+            const value = bar.of(week) ?? 0;
+            const height = most ? (value / most) * (PLOT.height - 4) : 0;
+            below += height;
+            return (
+              <rect fill={bar.color} height={height} key={`${week.since}${bar.name}`} width={Math.max(step * 0.8, 0.5)} x={place * step + step * 0.1} y={PLOT.height - below}>
+                <title>{`${week.since.slice(0, 10)}, ${bar.name}: ${say(bar, bar.of(week))}`}</title>
+              </rect>
+            );
+          });
+        })}
+      </svg>
+      <Box color="fg.muted" display="flex" fontSize="xs" justifyContent="space-between"><span>{first?.since.slice(0, 10)}</span><span>{last?.since.slice(0, 10)}</span></Box>
+      <details>
+        <summary>As a table</summary>
+        <Box aria-label={`${title}, as a table`} as="div" maxHeight="16em" overflow="auto" role="region" tabIndex={0}>
+          <Box as="table" fontSize="sm" minWidth={narrow ? "24em" : undefined}>
+            <thead><tr>{["Week from", ...bars.map((bar) => bar.name)].map((head) => <Box as="th" key={head} pr={4} textAlign="left">{head}</Box>)}</tr></thead>
+            <tbody>{weeks.map((week) => <tr key={week.since}>{[week.since.slice(0, 10), ...bars.map((bar) => say(bar, bar.of(week)))].map((cell, place) => <Box as="td" key={place} pr={4}>{cell}</Box>)}</tr>)}</tbody>
+          </Box>
+        </Box>
+      </details>
+    </Box>
+  );
+}
+
+const [BLUE, RED, ORANGE] = ["var(--chakra-colors-blue-solid)", "var(--chakra-colors-red-solid)", "var(--chakra-colors-orange-solid)"];
+
+function Plots({ weeks, narrow }: { weeks: readonly Week[]; narrow: boolean }) {
+  return (
+    <Box borderWidth={1} display="grid" gridTemplateColumns={narrow ? "minmax(0, 1fr)" : "repeat(3, minmax(0, 1fr))"} mb={4} rounded="md">
+      <Plot
+        bars={[
+          { name: "deployed", color: BLUE, of: (week) => week.deployed },
+          { name: "not deployed", color: RED, of: (week) => week.failed },
+          { name: "rollbacks", color: ORANGE, of: (week) => week.rollbacks },
+        ]}
+        narrow={narrow}
+        title="Releases that ended"
+        weeks={weeks}
+      />
+      <Plot bars={[{ name: "median", color: BLUE, of: (week) => week.lead_seconds ?? null, said: duration }]} narrow={narrow} title="From commit to production" weeks={weeks} />
+      <Plot bars={[{ name: "median", color: BLUE, of: (week) => week.answer_seconds ?? null, said: duration }]} narrow={narrow} title="Time to answer" weeks={weeks} />
+    </Box>
+  );
+}
+
 function Seats({ seats, narrow }: { seats: Summary["seats"]; narrow: boolean }) {
   if (!seats.length) return <Text color="fg.muted" px={3} py={2}>No question was answered in this time.</Text>;
   const heads = ["Stage", "Person", "Answers", "Median", "Nine of ten", "Within a minute"];
@@ -172,6 +245,7 @@ export function Measures() {
       </Box>
       {fault ? <Fault>{`The measures could not be read: ${fault}`}</Fault> : null}
       {!found && !fault ? <Spinner m={4} /> : null}
+      {found ? <Plots narrow={narrow} weeks={found.weeks} /> : null}
       {found ? groups.map((group) => (
         <Box key={group} borderWidth={1} mb={4} rounded="md">
           <Heading as="h2" bg="bg.muted" px={3} py={2} size="sm">{group}</Heading>

@@ -138,7 +138,7 @@ export function MeetingBar({ agenda, board, current, meeting }: { agenda: Agenda
       </Box>
       {fault ? <Fault>{fault}</Fault> : null}
       <Box display="flex" flexWrap="wrap" gap={3}>
-        <Button disabled={!items.length} onClick={finish} size="sm">End the meeting and write the minutes</Button>
+        <Button disabled={!items.length} height="auto" onClick={finish} py={2} size="sm" variant="outline" whiteSpace="normal">End the meeting and write the minutes</Button>
         <Button onClick={meeting.end} size="sm" variant="outline">Drop the meeting</Button>
       </Box>
     </Box>
