@@ -181,7 +181,8 @@ def test_who_is_logged_out_gets_nothing(console: Console, route: str) -> None:
 def tell(console: Console) -> None:
     """Let the ledger have a release that was deployed, and a version that is marked; let the Dag make runs."""
     console.ask("olga", "PATCH", f"/api/v2/dags/{RELEASE}", {"is_paused": False}).raise_for_status()
-    told = {"run": f"{RELEASE}/earlier", "service": "bike-shop", "version": "1.0.0", "outcome": "deployed"}
+    end = {"version": "1.0.0", "change_type": "normal", "outcome": "deployed"}
+    told = {"run": f"{RELEASE}/earlier", "service": "bike-shop", **end}
     mark = {"service": "bike-shop", "environment": "production", "version": "0.9.0", "by": "rita", "reason": "Slow"}
     asked = {"service": "bike-shop", "change_type": "normal"}
     with console.ledger() as ledger:
