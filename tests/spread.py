@@ -1,8 +1,8 @@
 """How ``make test`` spreads the files of tests over workers.
 
-The tests of a file of ``end_to_end`` wait for the stack nearly all the time. So each such file has a worker to itself,
-which collects nothing else, begins at once, and ends with the file; meanwhile the workers of the others use the
-processors.
+The tests of ``end_to_end`` wait for the stack most of the time. So a few workers have only such files, begin at once,
+and end with them; meanwhile the workers of the others use the processors. More releases at a time make each of them
+cost more, not less: what they wait for is asked again and again meanwhile, by tests and by Airflow's heartbeats.
 """
 
 from __future__ import annotations
@@ -18,37 +18,51 @@ from xdist.scheduler import LoadFileScheduling
 END_TO_END = Path(__file__).parent / "end_to_end"
 CONSOLE = ("test_calendar_page", "test_console", "test_execution_api", "test_guard", "test_reconcile_airflow")
 """The files of tests/integration that talk to the same Airflow: on one worker, it starts once."""
+AT_ONCE = 3
+"""How many files of ``end_to_end`` run at the same time."""
 ALONE, LEAVES_OUT = "collects_alone", "leaves_out"
-"""What a worker is told: the only file that it collects; files that it does not collect."""
-FILES = pytest.StashKey[list[Path]]()
-"""The files that have a worker each."""
+"""What a worker is told: the only files that it collects; files that it does not collect."""
+FILES = pytest.StashKey[list[list[str]]]()
+"""The files of each worker that has only files of ``end_to_end``."""
 SESSION = pytest.StashKey[pytest.Session]()
 """Counts what was collected: xdist takes the number of one worker for that of all."""
 
 
 def workers(config: pytest.Config) -> int:
-    """Return how many workers there should be: one a processor, and one for each end-to-end file that is asked for."""
+    """Return how many workers there should be: one a processor, and some for the end-to-end files that are asked for."""
     asked = {Path(argument.split("::")[0]).resolve() for argument in config.args}
     found = [file for file in sorted(END_TO_END.glob("test_*.py")) if asked & {file, *file.parents}]
+    shared = shared_out(found, min(AT_ONCE, len(found)))
     if config.getvalue("dist") == "loadfile":  # else another scheduler than Spread is at work
-        config.stash[FILES] = found
-    return len(os.sched_getaffinity(0)) + len(found)
+        config.stash[FILES] = shared
+    return len(os.sched_getaffinity(0)) + len(shared)
+
+
+def shared_out(files: Sequence[Path], number: int) -> list[list[str]]:
+    """Share files out, so that each worker has about as many tests."""
+    shared: list[list[str]] = [[] for _ in range(number)]
+    tests = [0] * number
+    for more, file in sorted(((file.read_text().count("\ndef test_"), str(file)) for file in files), reverse=True):
+        least = tests.index(min(tests))
+        shared[least].append(file)
+        tests[least] += more
+    return shared
 
 
 def tell(node: Any) -> None:
     """Tell a worker what to collect. One that replaces another collects what no other has to itself."""
-    files = node.config.stash.get(FILES, [])
+    shared = node.config.stash.get(FILES, [])
     number = int(node.workerinput["workerid"].removeprefix("gw"))
-    if number < len(files):
-        node.workerinput[ALONE] = str(files[number])
+    if number < len(shared):
+        node.workerinput[ALONE] = shared[number]
     else:
-        node.workerinput[LEAVES_OUT] = [str(file) for file in files]
+        node.workerinput[LEAVES_OUT] = [file for files in shared for file in files]
 
 
 def is_for_others(config: pytest.Config, path: Path) -> bool:
     """Say whether a file is collected by other workers, and not by this one."""
     told = getattr(config, "workerinput", {})
-    return str(path) in told.get(LEAVES_OUT, ()) or str(path) != told.get(ALONE, str(path))
+    return str(path) in told.get(LEAVES_OUT, ()) or str(path) not in told.get(ALONE, [str(path)])
 
 
 class Spread(LoadFileScheduling):
@@ -57,7 +71,7 @@ class Spread(LoadFileScheduling):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._alone: dict[Any, list[str]] = {}
-        """The tests of each worker that has a file to itself."""
+        """The tests of each worker that has files to itself."""
 
     def add_node(self, node: Any) -> None:
         super().add_node(node)
