@@ -29,7 +29,7 @@ SESSION = pytest.StashKey[pytest.Session]()
 
 
 def workers(config: pytest.Config) -> int:
-    """Return how many workers there should be: one a processor, and some for the end-to-end files that are asked for."""
+    """Return how many workers there should be: one a processor, and some for the end-to-end files asked for."""
     asked = {Path(argument.split("::")[0]).resolve() for argument in config.args}
     found = [file for file in sorted(END_TO_END.glob("test_*.py")) if asked & {file, *file.parents}]
     shared = shared_out(found, min(AT_ONCE, len(found)))

@@ -135,15 +135,16 @@ def test_the_timeline_has_what_was_what_is_and_what_is_planned(console: Console)
         ledger.append(
             release_chain(RELEASE, RUN_ID), PLAN_MADE, planned(now + timedelta(days=3)), actor="task", key="planned"
         )
-        ledger.append(
-            release_chain(RELEASE, "earlier"), PLAN_MADE, planned(now - timedelta(hours=1)), actor="task", key="planned"
-        )
+        late = {"run": f"{RELEASE}/late", "service": "bike-shop", "version": "1.0.5", "change_type": "normal"}
+        ledger.append(INSTALLATION, RELEASE_ENDED, {**late, "outcome": "rejected"}, actor="task", key="late/ended")
+        start = planned(now - timedelta(hours=1))
+        ledger.append(release_chain(RELEASE, "late"), PLAN_MADE, start, actor="task", key="planned")
     found = timeline(console)
     (lane,) = found["lanes"]
     assert (lane["key"], found["total_entries"]) == ("bike-shop", 1)
     bars = {one["id"]: one for one in lane["bars"]}
-    ended, under_way = bars[f"{RELEASE}/earlier"], bars[f"{RELEASE}/{RUN_ID}"]
-    assert (ended["title"], ended["state"]) == ("bike-shop 1.0.0: deployed", "deployed")
+    ended, under_way = bars[f"{RELEASE}/late"], bars[f"{RELEASE}/{RUN_ID}"]
+    assert (ended["title"], ended["state"]) == ("bike-shop 1.0.5: rejected", "rejected")
     assert datetime.fromisoformat(ended["planned"]) == now - timedelta(hours=1)
     assert (under_way["kind"], under_way["state"]) == ("release", "asks")
     assert under_way["path"].endswith("/plugin/release")

@@ -74,7 +74,7 @@ def many(page: Page, total: int = 1000) -> list[int]:
 
     def answer(route: Route) -> None:
         query = parse_qs(urlsplit(route.request.url).query)
-        offset, limit = int(query["offset"][0]), int(query["limit"][0])
+        offset, limit = int(query.get("offset", ["0"])[0]), int(query["limit"][0])
         asked.append(offset)
         reply = route.fetch(url=re.sub(r"offset=\d+", "offset=0", route.request.url))  # the real board has one page
         found = reply.json()

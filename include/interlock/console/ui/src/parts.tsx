@@ -77,7 +77,7 @@ export const pairs = (names: readonly string[] | undefined): [string, string][] 
 export function useAddress(): [URLSearchParams, (changes: Record<string, string>) => void] {
   const [asked, ask] = useSearchParams();
   const change = (changes: Record<string, string>) => {
-    const next = new URLSearchParams(asked);
+    const next = new URLSearchParams(location.search); // not as it was drawn: another choice may have come since
     for (const [name, value] of Object.entries(changes)) {
       if (value) next.set(name, value);
       else next.delete(name);
