@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,14 +23,15 @@ from interlock.domain.change.environments import steps_of
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.ledger.kinds import ANSWER_GIVEN, DEFECT_ACCEPTED, DEFECT_OPENED
+from interlock.domain.permits.found import by_its_chain
 from interlock.domain.permits.objections import Circumstances, objections
 from interlock.domain.permits.production import Production
 from interlock.domain.records import AssetReport, Blob, EnvironmentPassed, RolloutPlan
 from interlock.domain.testing.defects import AcceptedDefect, new_defects
 from interlock.domain.testing.results import CaseResult
-from interlock.stages.approvals.sign_offs import AwaitSignOff
+from interlock.stages.approvals.sign_offs import AwaitSignOff, count_sign_off
 from interlock.stages.environments import path, review
-from interlock.stages.runtime import permits, resources
+from interlock.stages.runtime import resources
 from interlock.stages.testing import cases
 from tests.airflow_server import ACCOUNTS, RUN, AirflowServer, airflow_server
 from tests.factories import releases
@@ -247,9 +249,14 @@ class Way:
         """Return what speaks against a permit because of the environments."""
         catalogue = resources.catalogue_of("bike-shop")
         with self.within("implementation.wave_1"):
-            found = permits._on_path(catalogue, plan, self.ledger.entries(CHAIN))
+            found = by_its_chain(catalogue, plan, self.ledger.entries(CHAIN), partial(count_sign_off, catalogue))
         circumstances = Circumstances(
-            frozen=None, decision=None, catalogue="c" * 64, bundle=None, quality=None, environments=found
+            frozen=None,
+            decision=None,
+            catalogue="c" * 64,
+            bundle=None,
+            quality=None,
+            environments=found["environments"],
         )
         said = (one.what for one in objections(plan, circumstances, datetime.now(UTC)))
         return [one for one in said if one.startswith(("uat", "staging", "The plan names"))]

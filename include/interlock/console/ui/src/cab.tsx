@@ -286,7 +286,7 @@ function Detail({ item, agenda, done, voted }: { item: Item; agenda: Agenda; don
       <Facts item={item} />
       <Seats item={item} names={agenda.names} />
       <Remarks done={done} item={item} names={agenda.names} user={agenda.user} />
-      <OwnVote done={voted} item={item} />
+      <OwnVote done={voted} item={item} key={item.mine?.path} />
     </Box>
   );
 }
