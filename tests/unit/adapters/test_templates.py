@@ -4,6 +4,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from interlock.adapters.templates import (
     worded,
 )
 from interlock.domain.board.seats import describe_exclusions
+from interlock.domain.cab.agenda import SeatSeen, Settled
+from interlock.domain.cab.minutes import DiscussedItem, Minutes
+from interlock.domain.cab.remarks import Remark, Said
 from interlock.domain.calendars.overrides import Override
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue import WaiverRule
@@ -738,6 +742,55 @@ def test_what_is_no_address_is_no_link(link: str) -> None:
     assert "](<" not in with_tickets("words", link)
 
 
+def minutes(said: str) -> str:
+    at = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+    vote = SeatSeen(user="ben", name=said, role=said, choice="Approve", by="ben", comment=said, conditions=said, at=at)
+    item = DiscussedItem(
+        run="release_bike_shop/r1",
+        title="bike-shop 1.1.0",
+        digest="2" * 64,
+        risk=12,
+        seconds=90,
+        note=said,
+        votes=(vote,),
+        open=("cora",),
+        demands=(),
+        remarks=(Said(user="rita", text=said, at=at),),
+        decision=Settled(approved=True, reason=said, at=at),
+    )
+    met = Minutes(
+        board="cab",
+        title="Change Advisory Board",
+        began_at=at,
+        ended_at=at,
+        by="ben",
+        present=("ben",),
+        absent=("dan",),
+        items=(item,),
+        note=said,
+    )
+    return render("minutes.md.j2", minutes=met, names={"ben": said, "rita": said})
+
+
+def remark(said: str) -> str:
+    made = Remark(user="ben", text=said, digest="2" * 64)
+    item = {"title": "bike-shop 1.1.0", "decide_by": None}
+    page = Markdown("<https://airflow.example/plugin/cab>")
+    return render("remark.md.j2", person=said, remark=made, item=item, names={"ben": said}, page=page)
+
+
+@pytest.mark.parametrize("written", [minutes, remark])
+def test_what_people_write_at_a_meeting_stays_within_its_quotation(written: Callable[[str], str]) -> None:
+    def outside(text: str) -> list[str]:
+        return [token.type for token in GITHUB.parse(text) if token.level == 0]
+
+    assert outside(written(FORGERY)) == outside(written("words"))
+    leading = ("link_open", "image", "html_inline", "html_block")
+    forged, plain = (shape(written(said)) for said in (FORGERY, "words"))
+    assert [forged[kind] for kind in leading] == [plain[kind] for kind in leading]
+    assert "evil.example" in words(written(FORGERY))
+
+
 def test_every_template_is_used_by_a_test() -> None:
     assert {path.name for path in Path(TEMPLATES).glob("*.md.j2")} == {
         "tickets.md.j2",
@@ -754,6 +807,8 @@ def test_every_template_is_used_by_a_test() -> None:
         "cases_waiting.md.j2",
         "changes.md.j2",
         "defects.md.j2",
+        "minutes.md.j2",
+        "remark.md.j2",
         "quality.md.j2",
         "question.md.j2",
         "risk.md.j2",
