@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from interlock.installation.doctor import outside, processes, proof, rules
 from interlock.installation.doctor.inspection import Check, Finding, inspect
 from interlock.locations import CATALOGUE
 from tests.airflow_server import AirflowServer, airflow_server
+from tests.clock import NOW
 
-NOW = datetime.now(UTC)
+pytestmark = pytest.mark.usefixtures("clock")
 LONG_AGO, JUST_NOW = ((NOW - timedelta(seconds=seconds)).isoformat() for seconds in (600, 20))
 TASK = {"dag_id": "release_bike_shop", "dag_run_id": "1.1.0", "task_id": "rollout.cast_ballot"}
 
