@@ -1,12 +1,11 @@
 """Releases as deployments in Jira Cloud: issues show in which environment they are.
 
 A deployment is known by its pipeline, environment and number, and takes only what is newer than it is. So it can be
-sent again, and has no record that Interlock could look up.
+sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC
 from typing import Any, Literal, Self
 from urllib.parse import quote
@@ -14,11 +13,11 @@ from urllib.parse import quote
 import httpx
 
 from interlock.adapters.outbox.oauth import ClientCredentials
+from interlock.adapters.outbox.system import Listener
 from interlock.adapters.outbox.web import TIMEOUT, WebApi
 from interlock.adapters.tickets.site import url_of
 from interlock.domain.errors import AssetMissing, DeliveryRefused
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.outbox.delivery import Remote
 from interlock.domain.outbox.facts import Statement
 from interlock.domain.paths import dag_page, release_page
 
@@ -28,7 +27,7 @@ MAX_TICKETS = 500
 """Issues that one deployment is associated with."""
 
 
-class Deployments:
+class Deployments(Listener):
     """The deployments of a Jira Cloud.
 
     :param path: to which deployments are sent.
@@ -36,7 +35,8 @@ class Deployments:
     """
 
     def __init__(self, api: WebApi, path: str, site: str) -> None:
-        self._api, self._path, self._site = api, path, site.rstrip("/")
+        super().__init__(api)
+        self._path, self._site = path, site.rstrip("/")
 
     @classmethod
     def of(cls, connection: Any, *, site: str, calls_per_second: float | None = None) -> Self:
@@ -58,35 +58,20 @@ class Deployments:
         path = f"/jira/deployments/0.1/cloud/{quote(str(extra['cloud_id']), safe='')}/bulk"
         return cls(WebApi("Jira Cloud", client, calls_per_second=calls_per_second), path, site)
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._api.close()
-
-    def find(self, correlation: str) -> Sequence[Remote]:
-        """Return what stands for the release; how far it was told, only the outbox knows."""
-        return (Remote(reference=correlation, number=correlation),)
-
-    def create(self, correlation: str, statement: Statement) -> Remote:
-        """Make nothing: a deployment is made with its first state."""
-        return Remote(reference=correlation, number=correlation)
-
-    def change(self, remote: Remote, statement: Statement) -> Remote:
+    def tell(self, correlation: str, statement: Statement) -> None:
         """Send the state of the deployment; nothing, if no issue is concerned or the statement is about no state."""
         state = state_of(statement)
-        if state is not None and statement.change.tickets:
-            body = {"deployments": [deployment(statement, state, self._site)]}
-            answer = self._api.send("POST", self._path, json=body) or {}
-            if rejected := answer.get("rejectedDeployments"):
-                errors = "; ".join(str(one.get("message")) for one in rejected[0].get("errors") or ())
-                raise DeliveryRefused(
-                    f"Jira Cloud rejected the deployment: {errors or 'without a reason'}.",
-                    who="the administrator of Jira",
-                    next_step="correct it, then trigger the Dag retry_deliveries",
-                )
-        return remote.model_copy(update={"told": statement.told})
-
-    def withdraw(self, duplicate: Remote, original: Remote) -> None:
-        """Take back nothing: there are no duplicates of what is not there."""
+        if state is None or not statement.change.tickets:
+            return
+        body = {"deployments": [deployment(statement, state, self._site)]}
+        answer = self._api.send("POST", self._path, json=body) or {}
+        if rejected := answer.get("rejectedDeployments"):
+            errors = "; ".join(str(one.get("message")) for one in rejected[0].get("errors") or ())
+            raise DeliveryRefused(
+                f"Jira Cloud rejected the deployment: {errors or 'without a reason'}.",
+                who="the administrator of Jira",
+                next_step="correct it, then trigger the Dag retry_deliveries",
+            )
 
 
 def state_of(statement: Statement) -> State | None:

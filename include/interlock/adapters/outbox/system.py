@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
 from interlock.domain.outbox.delivery import Remote
 from interlock.domain.outbox.facts import Statement
+
+from .web import WebApi
 
 
 class System(Protocol):
@@ -38,3 +41,42 @@ class System(Protocol):
 
     def close(self) -> None:
         """Close its connections."""
+
+
+class Listener(ABC):
+    """A system that is told of releases and keeps no record of them: how far it was told, only the outbox knows.
+
+    What it is sent must do no harm if it arrives twice.
+
+    :param api: where it is.
+    """
+
+    def __init__(self, api: WebApi) -> None:
+        self._api = api
+
+    @abstractmethod
+    def tell(self, correlation: str, statement: Statement) -> None:
+        """Send what a statement means to this system; nothing, if it means nothing there.
+
+        It raises what methods of :class:`System` raise.
+        """
+
+    def find(self, correlation: str) -> Sequence[Remote]:
+        """Return what stands for the release."""
+        return (Remote(reference=correlation, number=correlation),)
+
+    def create(self, correlation: str, statement: Statement) -> Remote:
+        """Make nothing: what stands for the release is there."""
+        return self.find(correlation)[0]
+
+    def change(self, remote: Remote, statement: Statement) -> Remote:
+        """Tell it the statement."""
+        self.tell(remote.reference, statement)
+        return remote.model_copy(update={"told": statement.told})
+
+    def withdraw(self, duplicate: Remote, original: Remote) -> None:  # noqa: B027 -- there are no duplicates
+        """Take back nothing."""
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._api.close()

@@ -6,17 +6,16 @@ knows it again, so one whose answer was lost is there twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC
 from typing import Any, Self
 
 import httpx
 
+from interlock.adapters.outbox.system import Listener
 from interlock.adapters.outbox.web import TIMEOUT, WebApi
 from interlock.adapters.tickets.site import url_of
 from interlock.domain.errors import AssetMissing
 from interlock.domain.ledger.runs import run_of
-from interlock.domain.outbox.delivery import Remote
 from interlock.domain.outbox.facts import Event, Statement
 from interlock.domain.paths import release_page
 
@@ -26,7 +25,7 @@ CHANGES_PRODUCTION: tuple[Event, ...] = ("begun", "backed_out", "closed")
 MAX_SUMMARY = 1024
 
 
-class PagerDuty:
+class PagerDuty(Listener):
     """A service of PagerDuty.
 
     :param key: the integration key of the service.
@@ -34,7 +33,8 @@ class PagerDuty:
     """
 
     def __init__(self, api: WebApi, key: str, site: str) -> None:
-        self._api, self._key, self._site = api, key, site.rstrip("/")
+        super().__init__(api)
+        self._key, self._site = key, site.rstrip("/")
 
     @classmethod
     def of(cls, connection: Any, *, site: str, calls_per_second: float | None = None) -> Self:
@@ -52,26 +52,10 @@ class PagerDuty:
         api = WebApi("PagerDuty", client, calls_per_second=calls_per_second)
         return cls(api, str(connection.password), site)
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._api.close()
-
-    def find(self, correlation: str) -> Sequence[Remote]:
-        """Return what stands for the release; how far it was told, only the outbox knows."""
-        return (Remote(reference=correlation, number=correlation),)
-
-    def create(self, correlation: str, statement: Statement) -> Remote:
-        """Make nothing: events are sent one by one."""
-        return Remote(reference=correlation, number=correlation)
-
-    def change(self, remote: Remote, statement: Statement) -> Remote:
+    def tell(self, correlation: str, statement: Statement) -> None:
         """Send an event, if production changes."""
         if statement.event in CHANGES_PRODUCTION and statement.change.began is not None:
             self._api.send("POST", PATH, json={"routing_key": self._key, **change_event(statement, self._site)})
-        return remote.model_copy(update={"told": statement.told})
-
-    def withdraw(self, duplicate: Remote, original: Remote) -> None:
-        """Take back nothing: there are no duplicates of what is not there."""
 
 
 def change_event(statement: Statement, site: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Releases as signed CloudEvents, sent to any receiver by the outbox: in order, until the receiver has taken each.
 
-A receiver keeps no record that Interlock could look up. So an event can arrive twice, always with the same id
-(``webhook-id``, and ``id`` of the event), by which the receiver knows it again.
+An event can arrive twice, always with the same id (``webhook-id``, and ``id`` of the event), by which the receiver
+knows it again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from interlock.adapters.outbox.system import Listener
 from interlock.adapters.outbox.web import TIMEOUT, WebApi
 from interlock.adapters.tickets.site import url_of
 from interlock.domain.canonical import sha256_of
-from interlock.domain.outbox.delivery import Remote
 from interlock.domain.outbox.facts import Statement
 
 from .cdevents import cdevent_of
@@ -34,7 +34,7 @@ class _Receiver(WebApi):
         return super()._meaning(asked, response, b"" if response.is_success else body)
 
 
-class Webhooks:
+class Webhooks(Listener):
     """A receiver of webhooks.
 
     :param secrets: that sign what is sent, the one of now first.
@@ -49,7 +49,8 @@ class Webhooks:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         cdevents: bool = False,
     ) -> None:
-        self._receiver, self._path, self._secrets, self._now = receiver, path, secrets, now
+        super().__init__(receiver)
+        self._path, self._secrets, self._now = path, secrets, now
         self._cdevents = cdevents
 
     @classmethod
@@ -67,33 +68,16 @@ class Webhooks:
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         return cls(receiver, path, secrets_in(connection.password or "", name), cdevents=cdevents)
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._receiver.close()
-
-    def find(self, correlation: str) -> Sequence[Remote]:
-        """Return what stands for the release; how far it was told, only the outbox knows."""
-        return (Remote(reference=correlation, number=correlation),)
-
-    def create(self, correlation: str, statement: Statement) -> Remote:
-        """Make nothing: a receiver has no record of its own."""
-        return Remote(reference=correlation, number=correlation)
-
-    def change(self, remote: Remote, statement: Statement) -> Remote:
+    def tell(self, correlation: str, statement: Statement) -> None:
         """Send an event, with the same id and the same body each time; only the time of sending differs."""
-        body = event_of(remote.reference, statement, cdevents=self._cdevents)
+        body = event_of(correlation, statement, cdevents=self._cdevents)
         if body is None:
-            return remote.model_copy(update={"told": statement.told})
-        id = _id_of(remote.reference, statement)
+            return
         headers = {
-            **signed_headers(self._secrets, id, self._now(), body),
+            **signed_headers(self._secrets, _id_of(correlation, statement), self._now(), body),
             "content-type": "application/cloudevents+json",
         }
-        self._receiver.send("POST", self._path, content=body, headers=headers)
-        return remote.model_copy(update={"told": statement.told})
-
-    def withdraw(self, duplicate: Remote, original: Remote) -> None:
-        """Take back nothing: there are no duplicates of what is not there."""
+        self._api.send("POST", self._path, content=body, headers=headers)
 
 
 def event_of(correlation: str, statement: Statement, *, cdevents: bool = False) -> bytes | None:
