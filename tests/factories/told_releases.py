@@ -36,7 +36,8 @@ def steps(
     """
     plan = samples.plan("Sell bikes", change_type=change_type, rehearsal=rehearsal)
     frozen = samples.rollout(waves, change_type=change_type)
-    yield kinds.POLICY_RESOLVED, {"flow": {"board": "cab", **({"records": dict(records)} if records else {})}}
+    flow = {"board": "cab", **({"records": dict(records)} if records else {})}
+    yield kinds.POLICY_RESOLVED, {"change_type": change_type.value, "flow": flow}
     yield kinds.PLAN_MADE, plan.to_xcom()
     if end != "failed":
         yield kinds.ROLLOUT_FROZEN, {**frozen.to_xcom(), "digest": frozen.digest}

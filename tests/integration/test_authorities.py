@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,11 @@ from interlock.adapters.outbox.web import WebApi
 from interlock.adapters.servicenow.changes import Changes
 from interlock.adapters.servicenow.instance import open_instance
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
-from interlock.domain.ledger.kinds import RECORD_APPROVED, RECORD_DECIDED, RELEASE_WITHDRAWN
+from interlock.console.pages import downloads
+from interlock.domain.catalogue import ChangeType
+from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.findings import findings_about
+from interlock.domain.ledger.kinds import FINDING, RECORD_APPROVED, RECORD_DECIDED, RELEASE_WITHDRAWN
 from interlock.domain.ledger.runs import run_of
 from interlock.domain.outbox.delivery import correlation_of
 from interlock.domain.permits.withdrawal import Withdrawal
@@ -33,6 +37,8 @@ from interlock.stages.approvals import await_authorities
 from interlock.stages.approvals.authorities import read_for_permit
 from interlock.stages.approvals.await_authorities import AuthorityTrigger, AwaitAuthorities
 from interlock.stages.controls import deliveries
+from interlock.stages.reconcile.findings import record_findings
+from interlock.stages.reconcile.reconcile_records import find_missing_records, settle_found_records
 from interlock.stages.runtime import resources
 from tests.dag_run import dag_run
 from tests.factories.told_releases import chain_of, steps
@@ -59,16 +65,25 @@ def ledger(server: Settings) -> Iterator[Ledger]:
 class World:
     """A release up to its board's decision, and the instance whose approval it needs."""
 
-    def __init__(self, ledger: Ledger, signer: Signer, url: str, instance: Instance) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        signer: Signer,
+        url: str,
+        instance: Instance,
+        change_type: ChangeType = ChangeType.NORMAL,
+        number_of_steps: int = 4,
+    ) -> None:
         self.ledger, self.instance, self.chain = ledger, instance, chain_of(next(NUMBERS))
         self.keys, self.url = [signer.public_key], url
         run = run_of(self.chain)
         assert run is not None
         self.dag_id, self.run_id = run
-        for place, (kind, payload) in enumerate([*steps(records={"snow": "authority"})][:4]):
+        facts = [*steps(records={"snow": "authority"}, change_type=change_type)][:number_of_steps]
+        for place, (kind, payload) in enumerate(facts):
             ledger.append(self.chain, kind, payload, actor="rita", key=f"{kind}/{place}")
         ledger.sign_head(self.chain, signer)
-        _, _, frozen, decided = ledger.entries(self.chain)
+        _, _, frozen, decided, *_ = ledger.entries(self.chain)
         self.plan = RolloutPlan.model_validate(
             {name: value for name, value in frozen.payload.items() if name != "digest"}
         )
@@ -290,3 +305,27 @@ def test_a_system_without_a_connection_is_tried_again_after_a_while(
         deliveries.DeliverRecords(task_id="deliver_records").execute(get_current_context())
     after = deferred.value.trigger.serialize()[1]["after"]
     assert after > datetime.now(UTC) + deliveries.AFTER_FAILURE / 2
+
+
+def test_an_emergency_change_without_a_record_there_is_a_finding_until_the_record_is_there(
+    world: World, signer: Signer
+) -> None:
+    def missing(world: World) -> list[str]:
+        with world.task("reconcile"):
+            settle_found_records(world.ledger)
+            record_findings(world.ledger, find_missing_records(world.ledger, {world.chain}))
+        return downloads.findings(world.dag_id, world.run_id, lambda: nullcontext(world.ledger))["missing"]
+
+    def emergency(number_of_steps: int) -> World:
+        return World(world.ledger, signer, world.url, world.instance, ChangeType.EMERGENCY, number_of_steps)
+
+    assert missing(emergency(5)) == [], "production is not changed yet"
+    urgent = emergency(6)
+    assert [urgent.chain.removeprefix("release/") in what for what in missing(urgent)] == [True]
+    assert len(missing(urgent)) == 1, "it is found once"
+    found = urgent.ledger.entries(INSTALLATION, kind=FINDING)
+    assert [*findings_about(found, urgent.chain)] == [], "it gets in the way of no permit"
+    with urgent.task("implementation.wave_1"):
+        assert read_for_permit(urgent.plan, urgent.ledger.entries(urgent.chain)) == ()
+    urgent.told()
+    assert missing(urgent) == []

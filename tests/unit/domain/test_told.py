@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from interlock.domain.catalogue import ChangeType, Flow
-from interlock.domain.errors import DeliveryRefused, SystemBusy, TransientError
+from interlock.domain.errors import ConditionUnmet, DeliveryRefused, SystemBusy, TransientError
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.chain import INSTALLATION, next_entry
 from interlock.domain.outbox.delivery import (
     CONFIRM_AFTER,
     LONGEST_WAIT,
     REFUSED_AGAIN,
+    UNMET_AGAIN,
     Cursor,
     Delivery,
     Remote,
@@ -136,7 +137,9 @@ def test_a_failure_waits_longer_each_time_and_a_refusal_waits_for_people() -> No
         assert one.next_at is not None
         waits.append(one.next_at - NOW)
     assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_WAIT
+    assert waits[-1] == LONGEST_WAIT == timedelta(minutes=1), "what an outage kept back follows soon after it"
+    kept = one.failed(ConditionUnmet("not approved yet"), NOW)
+    assert (kept.next_at, kept.refused) == (NOW + UNMET_AGAIN, False)
     refused = one.failed(DeliveryRefused("close_code is mandatory"), NOW)
     assert (refused.state, refused.next_at) == ("refused", NOW + REFUSED_AGAIN)
     assert refused.retried(NOW).next_at == NOW

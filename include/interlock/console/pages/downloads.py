@@ -22,8 +22,8 @@ from interlock.adapters.evidence.sources import pack_name, sealed_packs
 from interlock.console.control.lookups import result_of
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.findings import findings_about
-from interlock.domain.ledger.kinds import CHAT_FAILED, FINDING, NOTES_WRITTEN, RELEASE_OVERTAKEN
+from interlock.domain.ledger.findings import findings_about, unsettled
+from interlock.domain.ledger.kinds import CHAT_FAILED, FINDING, FINDING_SETTLED, NOTES_WRITTEN, RELEASE_OVERTAKEN
 from interlock.domain.ledger.reading import last_in
 from interlock.domain.permits.overtaking import Overtaking
 from interlock.domain.records import Blob, Communication
@@ -64,17 +64,21 @@ def result(dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1
 
 
 def findings(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, list[str]]:
-    """Return findings about a release, by what it was overtaken, and which chat rooms were not told, in words."""
+    """Return findings about a release, records that others lack of it, by what it was overtaken, and which chat rooms
+    were not told, in words.
+    """
     chain = release_chain(dag_id, run_id)
 
     def known() -> dict[str, list[str]]:
         with open_ledger() as ledger:
             own = ledger.entries(chain, kind=FINDING)
-            about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), chain)
+            found = ledger.entries(INSTALLATION, kind=FINDING)
+            missing = unsettled(found, ledger.entries(INSTALLATION, kind=FINDING_SETTLED), chain)
             overtaken = ledger.entries(chain, kind=RELEASE_OVERTAKEN)
             unsaid = ledger.entries(chain, kind=CHAT_FAILED)
         return {
-            "findings": [str(entry.payload.get("what")) for entry in (*own, *about)],
+            "findings": [str(entry.payload.get("what")) for entry in (*own, *findings_about(found, chain))],
+            "missing": [str(entry.payload.get("what")) for entry in missing],
             "unsaid": [
                 f"The chat room {entry.payload['room']} was not told: {entry.payload['why']}" for entry in unsaid
             ],

@@ -354,6 +354,7 @@ function heading(release) {
       ? element("p", { class: `reason ${["deployed", "rehearsed"].includes(state) ? "good" : "bad"}` }, outcome ? `Decided in ${TITLES[outcome.stage] ?? outcome.stage}: ${reason}` : reason)
       : null,
     ...findingsOf(findings, " A release with a finding gets no permit."),
+    ...findingsOf({ findings: findings.missing }),
     ...(ENDED.has(run.state) ? [] : banners),
     ...(ENDED.has(run.state) ? [] : (findings.overtaken ?? []).map((what) => element("p", { class: "reason wait" }, what))),
     ...(findings.unsaid ?? []).map((what) => element("p", { class: "quiet" }, isolated(what))),

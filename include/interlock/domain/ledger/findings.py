@@ -15,6 +15,9 @@ from .chain import Entry
 from .kinds import FINDING
 from .runs import run_of
 
+RECORD_MISSING = "record_missing"
+"""An emergency change of which an authority has no record yet. It ends when the record is there."""
+
 
 class Finding(Model):
     """A record that contradicts the ledger."""
@@ -43,6 +46,18 @@ def findings_about(entries: Iterable[Entry], chain: str) -> Iterator[Entry]:
         if isinstance(evidence, Mapping) and (
             evidence.get("chain") == chain or (run and (evidence.get("dag_id"), evidence.get("run_id")) == run)
         ):
+            yield entry
+
+
+def unsettled(entries: Iterable[Entry], settled: Iterable[Entry], chain: str = "") -> Iterator[Entry]:
+    """Yield the findings of the installation's chain about records that are still missing.
+
+    :param settled: entries that say that a record is there now.
+    :param chain: of the only release that matters; empty: of all.
+    """
+    there = {one.payload["key"] for one in settled}
+    for entry in (one for one in entries if one.payload.get("found") == RECORD_MISSING and one.key not in there):
+        if chain in ("", entry.payload["evidence"]["release"]):
             yield entry
 
 

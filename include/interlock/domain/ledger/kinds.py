@@ -82,6 +82,11 @@ FINDING = _kind(
     follows=("end",),
 )
 FINDING_TOLD = _kind("finding.told", "Finding reported", "The people whom the policy names were notified of a finding.")
+FINDING_SETTLED = _kind(
+    "finding.settled",
+    "Finding settled",
+    "The record that an authority lacked of an emergency change is there now. The finding stays in the ledger.",
+)
 BASELINE_SEEN = _kind(
     "baseline.seen",
     "Host seen for the first time",

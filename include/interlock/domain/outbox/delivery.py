@@ -23,7 +23,11 @@ CONFIRM_AFTER = timedelta(minutes=10)
 """So long after the last statement of a release, its record is read again: a request that came late shows by then."""
 REFUSED_AGAIN = timedelta(hours=1)
 """A system that refused a statement is asked again so often, without anybody asking for it."""
-LONGEST_WAIT = timedelta(minutes=5)
+LONGEST_WAIT = timedelta(minutes=1)
+"""A system that does not answer is asked at least so often about each release: what was kept back is told soon after an
+outage. The system as a whole is spared by its pauses (adapters/ledger/deliveries.py)."""
+UNMET_AGAIN = timedelta(minutes=5)
+"""The same, for what a condition in the system keeps back."""
 MAX_ERROR = 2000
 """Characters of an error that are kept."""
 
@@ -165,7 +169,8 @@ class Delivery(Model):
         """Return it after an attempt that failed: when it is tried again, and what people are shown."""
         attempts = self.attempts + 1
         passing = isinstance(error, TransientError)
-        wait = min(LONGEST_WAIT, timedelta(seconds=2 ** min(attempts, 12))) if passing else REFUSED_AGAIN
+        longest = UNMET_AGAIN if isinstance(error, ConditionUnmet) else LONGEST_WAIT
+        wait = min(longest, timedelta(seconds=2 ** min(attempts, 12))) if passing else REFUSED_AGAIN
         if isinstance(error, SystemBusy):
             wait = max(timedelta(), error.until - now)
         return self.model_copy(

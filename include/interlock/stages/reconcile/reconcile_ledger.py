@@ -24,6 +24,7 @@ from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.taskflow import stage_task
 
 from .findings import record_findings
+from .reconcile_records import find_missing_records, settle_found_records
 from .watched_releases import watched_chains
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def check_ledger() -> int:
     """Verify the chains of recent releases, of the installation, and a part of all others; return the new findings.
 
     An intact chain is signed up to its last entry, so that its end cannot be removed unnoticed. An entry that was
-    signed at the last check and has no signature now is a finding: the signature was removed.
+    signed at the last check and has no signature now is a finding: the signature was removed. So is an emergency change
+    of which an authority has no record, until it has one.
     """
     now = datetime.now(UTC)
     looked = _last_check()
@@ -61,6 +63,8 @@ def check_ledger() -> int:
             found += [*removed, *_find_overdue_seal(chain, lacking, now)]
             if not removed and lacking is None:  # entries that may have been rewritten are not signed
                 ledger.sign_head(chain, resources.signer())
+        settle_found_records(ledger)
+        found += find_missing_records(ledger, watched)
         return record_findings(ledger, found)
 
 
