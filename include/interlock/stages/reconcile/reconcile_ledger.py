@@ -51,20 +51,23 @@ def check_ledger() -> int:
         chains, ends = ledger.chains(), ends_by_chain(ledger.entries(INSTALLATION, kind=RELEASE_ENDED))
         gone = [chain for chain in ends if chain not in chains]
         watched = [chain for chain in (INSTALLATION, *watched_chains(ledger, now)) if chain in chains]
+        whole = {*watched}
         others = [chain for chain in chains if chain not in watched and _is_due(chain, now)]
         for chain in (*watched, *others, *gone):
             broken = ledger.check(chain, [resources.signer().public_key])
             if broken := broken or cut_end(chain, ledger.entries(chain), ends):
                 evidence = broken.model_dump(mode="json")
                 found.append(Finding(kind="chain_broken", what=broken.sentence, evidence=evidence, chain=INSTALLATION))
+                whole.discard(chain)
                 continue
             removed = [*_find_removed_heads(ledger, chain, looked)] if chain in watched and looked is not None else []
             lacking = _find_unsealed_decision(ledger, chain)
             found += [*removed, *_find_overdue_seal(chain, lacking, now)]
             if not removed and lacking is None:  # entries that may have been rewritten are not signed
                 ledger.sign_head(chain, resources.signer())
-        settle_found_records(ledger)
-        found += find_missing_records(ledger, watched)
+        if INSTALLATION in whole:
+            settle_found_records(ledger)
+            found += find_missing_records(ledger, whole)
         return record_findings(ledger, found)
 
 
