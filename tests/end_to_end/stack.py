@@ -297,6 +297,7 @@ def settings_of_stack(
             "INTERLOCK_STATE": str(folder / "state"),
             "INTERLOCK_NETWORK": network,
             "INTERLOCK_PARSE_SECONDS": "600",  # the tests say when the catalogue has changed
+            "INTERLOCK_IDLE_SECONDS": "1",  # Airflow's default: each look of the scheduler reads all tasks of all runs
             "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),  # INTERLOCK_ENGINE: the caller's
         }
     )

@@ -87,6 +87,7 @@ class Settings(Model):
     api_1_port: PortNumber = 8081
     api_2_port: PortNumber = 8082
     parse_seconds: int = Field(30, ge=1, description="How often Airflow reads the files of Dags")
+    idle_seconds: float = Field(0.2, ge=0.05, le=5, description="How long Airflow's scheduler rests when it is idle")
     calendar_networks: str = ""  # what adapters/calendars/feeds.py reads
 
     @model_validator(mode="before")
