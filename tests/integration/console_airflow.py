@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from interlock.domain.paths import docs_prefix, quality_page
+from interlock.domain.paths import docs_prefix, matrix_page, quality_page
 from interlock.domain.records import Record
 from tests.factories import journeys, releases
 
@@ -352,6 +352,7 @@ def ask_on_path(story: Story, session: Any) -> None:
     for task_id in story.asks:
         task, tests = tasks[task_id], task_id == "quality.run_case"
         task.state, task.start_date = "awaiting_input", datetime.now(UTC) - timedelta(minutes=3)
+        task.map_index = 1 if tests else -1  # the second of the cases that testers are asked for
         session.flush()
         asked = question_on_path(task_id, story)
         params = CASE_PARAMS if tests else ANSWER_PARAMS
@@ -394,6 +395,7 @@ def question_on_path(task_id: str, story: Story) -> dict[str, Any]:
             because=planned.because,
             file=planned.file,
             defects=(),
+            matrix_page=matrix_page(PATH_RELEASE, story.run_id),
             answer_by=until,
         )
         return question(f"{planned.case.title} ({planned.case.id}): Repair shop 2.0.0 in test", text, "c" * 64, people)

@@ -6,28 +6,35 @@ The records are what ``tests/factories/journeys.py`` leaves in the ledger of a r
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 import yaml
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.signing.witness import only_witnessed
 from interlock.cli.app import main
-from interlock.domain.ledger.chain import INSTALLATION, release_chain
-from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED
+from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.kinds import CASE_ATTACHED, EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED
+from interlock.domain.ledger.witness import ENVELOPE
 from interlock.domain.paths import question_page
 from interlock.domain.runbook.progress import Ended
-from tests.browser import BROWSER_WAIT_MS
+from interlock.estate.airflow import witness
+from tests.browser import BROWSER_WAIT_MS, opened_context
 from tests.factories import journeys
 from tests.factories.journeys import Journey
-from tests.integration.console_airflow import BOARD_ID, PATH_RELEASE, UNDER_WAY_ID
+from tests.integration.conftest import logged_in
+from tests.integration.console_airflow import BOARD_ID, CASE, PATH_RELEASE, PEOPLE, UNDER_WAY_ID
 from tests.integration.console_server import Console
 
 NARROW = {"width": 390, "height": 844}
@@ -289,3 +296,75 @@ def test_a_ballot_begins_with_what_cannot_be_taken_back_and_shows_each_environme
     assert above["y"] < below["y"]
     expect(page.get_by_role("row", name="staging passed its gate; ran there for 2 hours 5 minutes")).to_be_visible()
     expect(page.get_by_role("row", name="Defects 1 brought along by this release")).to_be_visible()
+
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+CASE_FILES = f"/interlock/api/v1/dags/{PATH_RELEASE}/dagRuns/{quote(UNDER_WAY_ID, safe='')}"
+
+
+def attach(console: Console, user: str, data: bytes) -> httpx.Response:
+    headers = {"Content-Type": "application/octet-stream", "Authorization": f"Bearer {console.token(user)}"}
+    path = f"{console.base}{CASE_FILES}/taskInstances/{CASE}/1/files"
+    return httpx.post(path, content=data, params={"name": f"{user}.png"}, headers=headers, timeout=60)
+
+
+def told_of(answer: httpx.Response, entry: Entry) -> dict[str, Any]:
+    """Return the payload of an entry as the answer to its request has it, with the entry's own signature."""
+    return {**answer.json(), ENVELOPE: entry.payload[ENVELOPE]}
+
+
+@pytest.mark.usefixtures("airflow")
+@pytest.mark.parametrize("user", PEOPLE)
+def test_who_may_give_the_result_of_a_test_case_attaches_files_to_it(console: Console, user: str) -> None:
+    answer = attach(console, user, PNG + user.encode())
+    assert answer.status_code == (200 if user == "fay" else 403), answer.text
+    entries = console.entries(release_chain(PATH_RELEASE, UNDER_WAY_ID), CASE_ATTACHED)
+    assert {one.actor for one in entries} <= {"fay"}
+    if user == "fay":
+        key = witness.public_key(console.postgres).read_bytes()
+        (made,) = only_witnessed([one for one in entries if one.payload == told_of(answer, one)], key)
+        place = f"{CASE_FILES}/files/{made.payload['file']['sha256']}"
+        assert httpx.get(console.base + place).status_code == 401
+        assert console.ask("nora", "GET", place).status_code == 403
+        assert console.ask("audrey", "GET", place).content == PNG + b"fay"
+    if user == "rita":
+        assert "this test case is for" in answer.json()["detail"], "she was asked, and her result would not count"
+    listed = console.ask(user, "GET", f"{CASE_FILES}/cases")
+    reads = bool(PEOPLE[user]) and user != "board_clerk"
+    assert listed.status_code == (200 if reads else 403)
+    if reads:
+        assert [one["case"] for one in listed.json()["cases"]] == (["menu"] if user == "fay" else [])
+
+
+def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
+    airflow: str, console: Console, browser: Browser, tmp_path: Path
+) -> None:
+    shot = tmp_path / "<b>Kasse</b> 1.png"
+    shot.write_bytes(PNG + b"of the tab")
+    with opened_context(browser, viewport=NARROW, storage_state=logged_in(airflow, browser, "fay")) as context:
+        page = context.new_page()
+        page.goto(airflow + where(UNDER_WAY_ID, "tests"))
+        own = page.locator("section", has=page.get_by_role("heading", name="Your test cases"))
+        field = own.locator("input[type=file]")
+        expect(field).to_have_accessible_name(re.compile("Attach a file to"))
+        field.set_input_files(shot)
+        expect(own.get_by_role("status")).to_have_text("It is attached. It belongs to the result that you give.")
+        with page.expect_download() as started:
+            own.get_by_role("link", name="<b>Kasse</b> 1.png").click()
+        assert started.value.suggested_filename == "_b_Kasse__b_ 1.png"
+        assert started.value.path().read_bytes() == shot.read_bytes()
+        bad = tmp_path / "shot.png"
+        bad.write_bytes(b"MZ\x90\0")
+        field.set_input_files(bad)
+        expect(own.get_by_role("status")).to_contain_text("whatever its name says")
+        widths = page.evaluate(WIDTHS)
+        assert widths[0] == widths[1], "nothing is wider than the screen"
+        expect(own.get_by_role("link", name="Give the result")).to_have_attribute(
+            "href", re.compile("/mapped/1/required_actions$")
+        )
+        if folder := os.environ.get("SCREENSHOTS"):
+            for scheme in ("light", "dark"):
+                for width in (390, 1440):
+                    page.emulate_media(color_scheme=scheme)
+                    page.set_viewport_size({"width": width, "height": 900})
+                    page.screenshot(path=f"{folder}/tests-{scheme}-{width}.png", full_page=True)

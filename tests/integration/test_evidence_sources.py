@@ -24,9 +24,11 @@ from interlock.adapters.catalogue.backtest import read_releases
 from interlock.adapters.evidence.sources import Packed, Sources, gather, pack_release, sealed_packs
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
+from interlock.adapters.signing.witness import as_witnessed
 from interlock.domain.canonical import canonical_bytes, sha256_of
 from interlock.domain.errors import AssetMissing, TransientError
 from interlock.domain.ledger.chain import INSTALLATION, SEALED, release_chain
+from interlock.domain.ledger.kinds import CASE_ATTACHED
 from interlock.domain.paths import docs_prefix
 from interlock.domain.records import FailedExpectation, QualityReport, Waiver
 from interlock.estate.settings import Settings
@@ -36,6 +38,7 @@ from tests.airflow_server import RUN, AirflowServer, airflow_server
 from tests.factories import evidence as make
 from tests.factories import releases
 from tests.integration.ledger_server import ledger_connection, superuser_connection
+from tests.unit.domain.test_attachments import attached
 
 DAG = RUN[0]
 LOG = '{"event": "making the shop"}\n'
@@ -138,7 +141,10 @@ def steps(world: World, report: QualityReport | None = None, **plan_changes: Any
 
 
 def test_a_release_is_packed_from_ledger_store_and_airflow_and_proven(world: World) -> None:
-    world.lived(steps(world))
+    many, shot = steps(world), world.store.put_bytes(b"a picture", "attached.png")
+    file = attached(file=shot)
+    signed = as_witnessed(CASE_ATTACHED, world.chain, file, datetime.now(UTC), world.signer)
+    world.lived([*many[:5], (CASE_ATTACHED, signed), *many[5:]])
     docs = world.folder / "docs"
     docs.mkdir()
     (docs / "index.html").write_text("<p>judged</p>")
@@ -149,6 +155,7 @@ def test_a_release_is_packed_from_ledger_store_and_airflow_and_proven(world: Wor
     assert "PROVEN." in proof.stdout
     assert packed.known
     assert files["quality/index.html"] == b"<p>judged</p>"
+    assert files[f"attached/{shot.sha256}.png"] == b"a picture"
     assert files["logs/build.build_artifact/2.log"].decode() == LOG
     assert files["logs/build.build_artifact/1.log"] == b""
     assert "logs/rollout.cast_ballot.1/1.log" in files

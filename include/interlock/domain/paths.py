@@ -22,6 +22,11 @@ def quality_page(dag_id: str, run_id: str) -> str:
     return f"{run_page(dag_id, run_id)}/plugin/quality-report"
 
 
+def matrix_page(dag_id: str, run_id: str) -> str:
+    """Return where Airflow's UI shows a run's test matrix, below its own address."""
+    return f"{run_page(dag_id, run_id)}/plugin/test-matrix"
+
+
 def dag_page(dag_id: str) -> str:
     """Return where Airflow's UI shows a Dag, below its own address."""
     return f"dags/{quote(dag_id, safe='')}"

@@ -754,7 +754,7 @@ def check_votes(pack: Pack) -> str:
 
 def check_witness(pack: Pack) -> str:
     """Check that Airflow's API server signed each answer that counts, and that it is to what was worded for people."""
-    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS)]
+    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS), *check_attached(pack)]
     plan, proof = pack.last("rollout.frozen"), pack.last("train.proven")
     if plan.get("train"):
         texts.append(check_answers(pack, "train.proven", proof["entries"], ("board.decided",)))
@@ -783,14 +783,11 @@ def check_answers(pack: Pack, place: str, entries: list[dict[str, Any]], decisio
     """Check the answers of a chain, and that each vote that a decision counts is one of them."""
     worded, given = words_of(pack, place, entries), set()
     for entry in (entry for entry in entries if entry["kind"] == "answer.given" and "envelope" in entry["payload"]):
-        where, payload = f"{place}, entry {entry['sequence']} (answer.given)", dict(entry["payload"])
-        claim = read_json(pack.opened(payload.pop("envelope"), WITNESS_TYPE, where, pack.witnesses), where)
-        said = {"kind": "answer.given", "chain": entry["chain"], "at": claim["at"], "what": payload}
+        where, payload = f"{place}, entry {entry['sequence']} (answer.given)", told(entry)
+        signed = is_as_witnessed(pack, where, entry, "the answer")
         known = payload["question"] in worded.get(payload["task_id"], ())
-        near = abs(span(claim["at"], entry["at"])) <= timedelta(minutes=1)
-        pack.expect(claim == said and near, f"{where}: expected the answer that was signed, found another")
         pack.expect(known, f"{where}: expected an answer to a question as it was worded, found another text")
-        if claim == said and near and known:
+        if signed and known:
             given.add((payload["user"], payload["choice"]))
     if not worded and not given:
         return f"{place}: made before answers were signed"
@@ -800,6 +797,38 @@ def check_answers(pack: Pack, place: str, entries: list[dict[str, Any]], decisio
             what = f"expected a signed answer of {vote['user']} ({vote['choice']}), as it came in; found none"
             pack.expect(there, f"{place}, entry {entry['sequence']} ({entry['kind']}): {what}")
     return f"{place}: {len(given)} answers, signed as they came in"
+
+
+def told(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the payload of an entry without its signature."""
+    return {name: value for name, value in entry["payload"].items() if name != "envelope"}
+
+
+def is_as_witnessed(pack: Pack, where: str, entry: dict[str, Any], what: str) -> bool:
+    """Check that an entry says what Airflow's API server signed, and when it did."""
+    claim = read_json(pack.opened(entry["payload"].get("envelope", {}), WITNESS_TYPE, where, pack.witnesses), where)
+    said = {"kind": entry["kind"], "chain": entry["chain"], "at": claim["at"], "what": told(entry)}
+    same = claim == said and abs(span(claim["at"], entry["at"])) <= timedelta(minutes=1)
+    pack.expect(same, f"{where}: expected {what} that was signed, found another")
+    return same
+
+
+def check_attached(pack: Pack) -> Iterator[str]:
+    """Check each file that testers attached: the API server signed it, it is here, and it belongs to its result."""
+    attached = []
+    for entry in (entry for entry in pack.entries if entry["kind"] == "case.attached"):
+        where, payload = f"{CHAIN}, entry {entry['sequence']} (case.attached)", told(entry)
+        is_as_witnessed(pack, where, entry, "the file")
+        path, digest = f"attached/{payload['file']['sha256']}.{payload['kind']}", payload["file"]["sha256"]
+        found = sha256(pack.files[path]) if path in pack.files else "none"
+        pack.expect(found == digest, f"{path}: expected what {payload['by']} attached, {digest}; found {found}")
+        attached.append(payload)
+    for where, result in pack.of("case.tested"):
+        for one in result.get("files", ()):
+            own = (one["by"], one["binds"]) == (result["by"], result["binds"]) and one in attached
+            pack.expect(own, f"{where}: expected only files that {result['by']} attached, found {one['name']}")
+    if attached:
+        yield f"{len(attached)} files of testers, signed as they came in"
 
 
 def check_asked(pack: Pack, flow: dict[str, Any]) -> None:

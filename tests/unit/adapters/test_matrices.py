@@ -10,13 +10,14 @@ import pytest
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.testing.matrices import matrix_of
 from interlock.domain.board.questions import ASK_TESTERS
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_TESTED, CASES_RUN, PLAN_MADE, TEST_PLANNED
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_ATTACHED, CASE_TESTED, CASES_RUN, PLAN_MADE, TEST_PLANNED
 from interlock.domain.ledger.witness import GivenAnswer
 from interlock.domain.quality.rows import rows_as_json
 from interlock.domain.records import CaseRuns
 from interlock.domain.testing.planning import TestPlan
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
+from tests.unit.domain.test_attachments import attached
 from tests.unit.domain.test_test_matrix import planned, result
 
 CHAIN = "release/release_bike_shop/r1"
@@ -71,11 +72,16 @@ def test_the_matrix_has_what_was_recorded_and_what_was_not_run(store: ArtifactSt
 def test_an_answer_is_shown_as_it_comes_in_until_all_are_recorded(store: ArtifactStore) -> None:
     ledger = MemoryLedger()
     planned_tests(ledger, store)
+    menu = planned("menu", proves=[])
+    shot = attached(case="menu", binds=menu.digest("a" * 64))
+    put(ledger, CASE_ATTACHED, shot.model_dump(mode="json"), actor="tess")
     for user, index in (("tess", 1), ("mallory", 0), ("tess", 7)):
         given = GivenAnswer(user=user, task_id=ASK_TESTERS, map_index=index, choice="Passed")
         put(ledger, ANSWER_GIVEN, given.model_dump(mode="json"), actor=user)
     before = {"basket": "not_run", "SHOP-9": "no_case", "left": "not_demanded", "menu": "passed tess"}
     assert states(ledger, store) == before
+    (row,) = [one for one in matrix_of(ledger.entries(CHAIN), store) or () if one.case == "menu"]
+    assert row.files == (shot,)
     table = store.put_bytes(rows_as_json([]), "rows.json")
     put(ledger, CASES_RUN, CaseRuns(environment="test", artifact="a" * 64, rows=table, counts={}).to_xcom())
     assert states(ledger, store) == {**before, "menu": "not_run"}, "what was recorded counts, and nothing else"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -280,6 +281,7 @@ def case_text(name: str = "case.md.j2", *, defects: tuple[OpenDefect, ...] = (),
         "file": changes.get("title", "qa/cases.yaml"),
         "answer_by": releases.AT,
         "defects": defects,
+        "matrix_page": "dags/x/runs/y/plugin/test-matrix",
         "person": case.title,
         "cases": [PlannedCase.model_construct(case=case)] * 21,
         "number": 21,
@@ -321,6 +323,7 @@ def test_no_words_of_a_failed_case_change_the_shape_of_its_mail() -> None:
             comment=said,
             evidence=said,
             step=said,
+            files=(SimpleNamespace(name=said),),
             artifact="a" * 64,
         )
         page = Markdown("<https://airflow.example/dags/x>")

@@ -111,6 +111,7 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "answer.given",
         "attempt.refused",
         "break_glass.used",
+        "case.attached",
         "board.discussed",
         "board.met",
     )

@@ -14,11 +14,15 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
+from interlock.adapters.signing.signing import Signer
+from interlock.adapters.signing.witness import as_witnessed
 from interlock.domain.board.questions import ASK_TESTERS
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.policy import resolve_policy
+from interlock.domain.ledger.chain import release_chain
 from interlock.domain.ledger.kinds import (
     ARTIFACT_BUILT,
+    CASE_ATTACHED,
     CASE_TESTED,
     DEFECT_OPENED,
     PATH_DEPLOYED,
@@ -30,18 +34,21 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.quality.rows import rows_from_json
 from interlock.domain.records import CaseRuns, PolicyInForce, ReleasePlan
+from interlock.domain.testing.attachments import Attachment
 from interlock.domain.testing.defects import new_defects
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseRow
 from interlock.locations import CATALOGUE
 from interlock.stages.runtime import resources
 from interlock.stages.testing import cases
-from tests.airflow_server import AirflowServer
+from tests.airflow_server import RUN, AirflowServer
+from tests.factories import evidence as make
 from tests.factories import releases
 from tests.git_project import GitProject, git_project
 from tests.mailbox import Mailbox
 from tests.running_task import RunningTask
 from tests.unit.domain.test_test_matrix import result
+from tests.witness import SIGNER
 
 CASES = """\
 cases:
@@ -191,6 +198,21 @@ def test_each_tester_gets_one_mail_and_each_case_is_a_question(
     assert len(mailbox.to) == 2, "a retry sends no mail again"
 
 
+def attached_payload(name: str, tests: TestPlan, *, by: str = "sam", signer: Signer = SIGNER) -> dict[str, Any]:
+    """Return what the API server records of a file that a tester attached to the case of the basket."""
+    (basket, *_) = cases.planned_cases(tests)
+    file = Attachment(
+        environment="test",
+        case=basket.case.id,
+        by=by,
+        name=name,
+        kind="png",
+        file=releases.blob(name),
+        binds=basket.digest(tests.artifact),
+    )
+    return as_witnessed(CASE_ATTACHED, release_chain(*RUN), file, RunningTask.began, signer)
+
+
 @pytest.mark.usefixtures("_state")
 def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
     running: RunningTask, project: dict[str, str], airflow: AirflowServer, mailbox: Mailbox
@@ -209,6 +231,9 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         for index, one in enumerate(questions)
     ]
     said = {"comment": "It says 0", "evidence": "https://files.example/basket.png"}
+    forged = attached_payload("forged.png", tests, by="audrey", signer=make.signer(9))
+    for payload in (attached_payload("shot.png", tests, by="audrey"), attached_payload("of-sam.png", tests), forged):
+        running.recorded.append((CASE_ATTACHED, payload))
     airflow.answer(open_[0], "audrey", "Failed", params_input={**said, "step": "2", "defect": "basket-total-7"})
     results = CaseRuns.from_xcom(cases.record_cases.function("bike-shop", in_force_of(), plan, tests))
     (payload,) = [payload for kind, payload in running.recorded if kind == CASE_TESTED]
@@ -221,6 +246,7 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         "artifact": ARTIFACT.bundle.sha256,
     }
     assert (payload["step"], payload["defect"]) == (EXPECTED, "basket-total-7")
+    assert [one["name"] for one in payload["files"]] == ["shot.png"], "what audrey attached at Airflow's API server"
     assert payload["at"] == open_[0]["responded_at"].replace("+00:00", "Z")
     assert results.counts == {"failed": 1, "not_run": 1}
     (defect,) = [payload for kind, payload in running.recorded if kind == DEFECT_OPENED]
@@ -238,6 +264,7 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         "severity critical, in test",
         f"Failed at: {EXPECTED}",
         "What happened: It says 0",
+        "shot.png",
     ):
         assert part in told, part
     again = cases.record_cases.function("bike-shop", in_force_of(), plan, tests)

@@ -12,10 +12,14 @@ import pytest
 
 from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import as_witnessed, as_worded
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, QUESTION_WORDED
+from interlock.domain.canonical import sha256_of
+from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_ATTACHED, CASE_TESTED, QUESTION_WORDED
 from interlock.domain.ledger.witness import GivenAnswer, question_digest
+from interlock.domain.records import Blob
+from interlock.domain.testing.attachments import Attachment
 from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
+from tests.unit.domain.test_test_matrix import result
 
 WITNESS, MALLORY = make.signer(8), make.signer(9)
 BALLOT = "rollout.cast_ballot"
@@ -120,3 +124,60 @@ def test_a_ballot_whose_text_was_changed_in_airflow_is_named(tmp_path: Path) -> 
     said: list[str] = []
     assert not verifier.verify(data, [], said.append)
     assert "expected a question as it was worded" in "\n".join(said)
+
+
+SHOT = Attachment(
+    environment="test",
+    case="basket",
+    by="tess",
+    name="shot.png",
+    kind="png",
+    file=Blob(uri="file:///x", sha256=sha256_of(b"a picture"), size=9),
+    binds="b" * 64,
+)
+
+
+def with_a_file(
+    tmp_path: Path, *, by: Signer = WITNESS, kept: bytes = b"a picture", named: Attachment = SHOT
+) -> tuple[bool, str]:
+    """Return what is said of a release in which a tester attached a file to a case, and gave the result.
+
+    :param named: the file that the result names.
+    """
+    found = result("basket", "failed").model_copy(update={"by": "tess", "binds": "b" * 64, "files": (named,)})
+
+    def tested(many: Steps) -> Steps:
+        place = 1 + [kind for kind, _ in many].index("artifact.built")
+        at = make.AT + timedelta(minutes=place)
+        attached = as_witnessed(CASE_ATTACHED, make.CHAIN, SHOT, at, by)
+        return signed([*many[:place], (CASE_ATTACHED, attached), (CASE_TESTED, found.to_xcom()), *many[place:]])
+
+    keys = {one.key_id: one.public_key for one in (WITNESS, MALLORY)}
+    files = {f"{SHOT.file.sha256}.png": kept} if kept else {}
+    what = dataclasses.replace(make.evidence(tested), keys=keys, attached=files)
+    said: list[str] = []
+    key = verifier.read_pem(make.signer().public_key, "key")
+    proven = verifier.verify(make.packed(tmp_path / "pack.zip", what), [key], said.append, (), (DER,))
+    return proven, "\n".join(said)
+
+
+def test_a_file_of_a_tester_is_proven_with_its_result(tmp_path: Path) -> None:
+    proven, said = with_a_file(tmp_path)
+    assert proven, said
+    assert "1 files of testers, signed as they came in" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kept": b"another picture"}, "expected what tess attached"),
+        ({"kept": b""}, "found none"),
+        ({"by": MALLORY}, "which is not trusted"),
+        ({"named": SHOT.model_copy(update={"name": "other.png"})}, "expected only files that tess attached"),
+        ({"named": SHOT.model_copy(update={"by": "tom"})}, "expected only files that tess attached"),
+    ],
+)
+def test_a_file_that_no_tester_attached_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    proven, said = with_a_file(tmp_path, **changes)
+    assert not proven
+    assert words in said

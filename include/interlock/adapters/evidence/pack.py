@@ -57,6 +57,7 @@ class Evidence:
     :param quality: the folder with the data docs.
     :param logs: ``<task>/<number>``: the text of the log.
     :param pipeline: SHA-256: what the artifact's own pipeline signed, as it came.
+    :param attached: ``<SHA-256>.<kind>``: a file that a tester attached to a test case, as it came.
     :param matrix: the rows of the test matrix, plain JSON; empty: the release has no test cases.
     :param keys: key id: PEM of public keys that signed something, beside the signer's.
     """
@@ -74,6 +75,7 @@ class Evidence:
     keys: Mapping[str, bytes] = field(default_factory=dict)
     matrix: Sequence[Mapping[str, Any]] = ()
     pipeline: Mapping[str, bytes] = field(default_factory=dict)
+    attached: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class SealedPack(Model):
@@ -134,6 +136,7 @@ def _files(evidence: Evidence, signer: Signer) -> dict[str, bytes]:
     files |= {f"keys/{key}.pem": pem for key, pem in {**evidence.keys, signer.key_id: signer.public_key}.items()}
     files |= {f"attestations/{name}.dsse.json": envelope for name, envelope in evidence.attestations.items()}
     files |= {f"pipeline/{digest}.json": said for digest, said in evidence.pipeline.items()}
+    files |= {f"attached/{name}": content for name, content in evidence.attached.items()}
     files |= {f"logs/{name}.log": text for name, text in evidence.logs.items()}
     if evidence.quality is not None:
         files |= dict(_tree(evidence.quality, "quality"))

@@ -47,6 +47,7 @@ from interlock.domain.records import (
     RunningRelease,
     WaveReport,
 )
+from interlock.domain.testing.attachments import attachments_in
 
 from . import attestation
 from .pack import Evidence, SealedPack, build_pack
@@ -170,6 +171,7 @@ def gather(dag_id: str, run_id: str, sources: Sources, *, folder: Path) -> Evide
         matrix=_matrix(entries, store),
         keys={key_id(sources.witness): sources.witness} if sources.witness else {},
         pipeline=dict(_pipeline(entries, store)),
+        attached=dict(_attached(entries, store)),
     )
 
 
@@ -179,6 +181,13 @@ def _pipeline(entries: Sequence[Entry], store: ArtifactStore) -> Iterator[tuple[
     for blob in artifact.origin.statements if artifact and artifact.origin else ():
         with suppress(AssetMissing, DigestMismatch, RequestRefused):
             yield blob.sha256, store.get_bytes(blob)
+
+
+def _attached(entries: Sequence[Entry], store: ArtifactStore) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that testers attached to test cases; what is missing, the verifier misses."""
+    for one in attachments_in(entries):
+        with suppress(AssetMissing, DigestMismatch, RequestRefused):
+            yield f"{one.file.sha256}.{one.kind}", store.get_bytes(one.file)
 
 
 def _matrix(entries: Sequence[Entry], store: ArtifactStore) -> list[dict[str, Any]]:

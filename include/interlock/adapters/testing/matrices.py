@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.domain.board.questions import ask_testers
@@ -11,6 +11,7 @@ from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_TESTED, CASES_RUN, 
 from interlock.domain.ledger.reading import last_in
 from interlock.domain.quality.rows import rows_from_json
 from interlock.domain.records import ReleasePlan, Vote
+from interlock.domain.testing.attachments import answered_with
 from interlock.domain.testing.matrix import MatrixRow, matrix
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult, result_of
@@ -22,16 +23,29 @@ def matrix_of(entries: Sequence[Entry], store: ArtifactStore) -> tuple[MatrixRow
     :param entries: the verified chain of the release.
     :raises ReleaseError: a table is not in the store, or was changed.
     """
-    plans = [TestPlan.model_validate(one.payload, extra="ignore") for one in entries if one.kind == TEST_PLANNED]
-    if not plans:
+    last = plans_of(entries)
+    if not last:
         return None
-    last = {plan.environment: plan for plan in plans}
     planned = {name: rows_from_json(PlannedCase, store.get_bytes(plan.cases)) for name, plan in last.items()}
     results = [CaseResult.model_validate(one.payload, extra="ignore") for one in entries if one.kind == CASE_TESTED]
     results += _not_yet_recorded(entries, last, planned)
     own = [one for one in results if one.environment in last and one.artifact == last[one.environment].artifact]
     plan = last_in(entries, PLAN_MADE, ReleasePlan)
     return matrix(plan.tickets if plan else (), planned, own)
+
+
+def plans_of(entries: Iterable[Entry]) -> dict[str, TestPlan]:
+    """Return the last plan of the test cases of each environment, by its name."""
+    plans = (TestPlan.model_validate(one.payload, extra="ignore") for one in entries if one.kind == TEST_PLANNED)
+    return {plan.environment: plan for plan in plans}
+
+
+def asked_cases(plan: TestPlan, store: ArtifactStore) -> tuple[PlannedCase, ...]:
+    """Return the cases of a plan that testers are asked for, in the order of the questions.
+
+    :raises ReleaseError: the table is not in the store, or was changed.
+    """
+    return tuple(one for one in rows_from_json(PlannedCase, store.get_bytes(plan.cases)) if one.demanded)
 
 
 def _not_yet_recorded(
@@ -46,6 +60,8 @@ def _not_yet_recorded(
         if environment in closed:
             continue
         asked = [one for one in planned[environment] if one.demanded]
+        digests = [one.digest(plan.artifact) for one in asked]
+        attached = answered_with(entries, ask_testers(environment), digests)
         for entry in entries:
             given = entry.payload
             if entry.kind == ANSWER_GIVEN and given.get("task_id") == ask_testers(environment):
@@ -60,5 +76,5 @@ def _not_yet_recorded(
                     defect=given.get("defect", ""),
                     at=entry.at,
                 )
-                if 0 <= index < len(asked) and (result := result_of(plan, asked[index], [vote])):
+                if 0 <= index < len(asked) and (result := result_of(plan, asked[index], [vote], attached)):
                     yield result

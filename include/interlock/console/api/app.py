@@ -6,6 +6,7 @@ a problem (:mod:`.problems`). The OpenAPI document is at ``openapi.json``; ``mak
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -14,13 +15,16 @@ from airflow.api_fastapi.core_api.security import auth_manager_from_app, require
 from fastapi import Depends, FastAPI
 
 import interlock
+from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.console.cab.agenda import AgendaCollection, Agendas, agenda
 from interlock.console.cab.meetings import KeptMinutes, MinutesCollection, minutes, minutes_file, write_minutes
 from interlock.console.cab.remarks import RemarkMade, remark
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
+from interlock.console.control.lookups import configured_store
 from interlock.console.pages.explain import explained
 
 from .board import BoardCollection, Overview, board
+from .case_files import CaseCollection, attach, attached_file, own_cases
 from .forecast import Outcome, forecast
 from .measures import (
     MeasuredCollection,
@@ -39,6 +43,7 @@ from .timeline import timeline
 PATH = "/api/v1"
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
 READS_QUESTIONS = Depends(requires_access_dag("GET", DagAccessEntity.HITL_DETAIL))
+ANSWERS = Depends(requires_access_dag("PUT", DagAccessEntity.HITL_DETAIL))
 READS_ALL = [
     READS_RUNS,
     READS_QUESTIONS,
@@ -47,13 +52,19 @@ READS_ALL = [
 """For explanations: they say what is in the logs, the answers and the records of a run."""
 
 
-def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview | None = None) -> FastAPI:
+def create_api(
+    open_ledger: OpenLedger = configured_ledger,
+    overview: Overview | None = None,
+    open_artifacts: Callable[[], ArtifactStore] = configured_store,
+) -> FastAPI:
     """Return the app.
 
     :param open_ledger: opens the ledger; each request does, so that a changed connection counts at once.
+    :param open_artifacts: opens the artifact store.
     """
     app = FastAPI(title="Interlock", version=interlock.__version__, docs_url=None, redoc_url=None)
     app.state.overview, app.state.open_ledger = overview or Overview(open_ledger), open_ledger
+    app.state.open_artifacts = open_artifacts
     # Airflow's dependencies look for the auth manager in the state of the app, which a mounted app has not.
     app.dependency_overrides[auth_manager_from_app] = get_auth_manager
     answer_with_problems(app)
@@ -75,6 +86,13 @@ def create_api(open_ledger: OpenLedger = configured_ledger, overview: Overview |
     app.get(
         "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation", dependencies=READS_ALL, responses=RESPONSES, tags=["Explain"]
     )(explained)
+    run = "/dags/{dag_id}/dagRuns/{dag_run_id}"
+    of_cases: dict[str, Any] = {"responses": RESPONSES, "tags": ["Test cases"]}
+    app.get(f"{run}/cases", dependencies=READS_ALL, response_model=CaseCollection, **of_cases)(own_cases)
+    app.post(f"{run}/taskInstances/{{task_id}}/{{map_index}}/files", dependencies=[*READS_ALL, ANSWERS], **of_cases)(
+        attach
+    )
+    app.get(f"{run}/files/{{sha256}}", dependencies=READS_ALL, **of_cases)(attached_file)
     app.get("/needs-me", dependencies=READS_ALL, responses=RESPONSES, tags=["Needs me"])(needs_me)
     app.state.agendas = Agendas(open_ledger, app.state.measured.releases)
     about: dict[str, Any] = {"dependencies": READS_ALL, "responses": RESPONSES, "tags": ["CAB"]}

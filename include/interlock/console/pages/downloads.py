@@ -100,15 +100,29 @@ def evidence(
 ) -> FileResponse:
     """Return the evidence pack that was made last, to be kept as a file."""
     blob = _blob(dag_id, run_id, open_ledger, EVIDENCE)
+    return to_be_kept(blob, pack_name(dag_id, run_id), store, afterwards, media_type="application/zip")
+
+
+def to_be_kept(
+    blob: Blob,
+    name: str,
+    store: ArtifactStore,
+    afterwards: BackgroundTasks,
+    media_type: str = "application/octet-stream",
+) -> FileResponse:
+    """Return a file of the store that browsers keep, and never show: nothing in it runs or is loaded.
+
+    :param name: what the file is called at the reader's.
+    """
     folder = Path(tempfile.mkdtemp(prefix="interlock-"))
     afterwards.add_task(shutil.rmtree, folder, ignore_errors=True)
     try:
-        path = or_refused(lambda: store.get_file(blob, folder / "pack.zip"))
+        path = or_refused(lambda: store.get_file(blob, folder / "file"))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     headers = {"Content-Security-Policy": INERT, **_SAFE}
-    return FileResponse(path, media_type="application/zip", filename=pack_name(dag_id, run_id), headers=headers)
+    return FileResponse(path, media_type=media_type, filename=name, headers=headers)
 
 
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cache-Control": "no-store"}

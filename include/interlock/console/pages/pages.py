@@ -90,7 +90,7 @@ def create_app(
     app.get("/files", dependencies=[READS_RUNS])(downloads.left_by)
     app.get("/files/{dag_id}/{run_id}/notes", dependencies=[READS_RUNS])(downloads.notes)
     app.get("/files/{dag_id}/{run_id}/evidence", dependencies=READS_ALL)(downloads.evidence)
-    app.mount(API, create_api(open_ledger, app.state.overview))
+    app.mount(API, create_api(open_ledger, app.state.overview, open_artifacts))
     return app
 
 

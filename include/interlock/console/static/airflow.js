@@ -19,8 +19,11 @@ if (parent !== window) {
 export const read = async (path) => (await answered(path, "application/json")).json();
 export const readText = async (path) => (await answered(path, "text/plain")).text();
 
-async function answered(path, kind) {
-  const answer = await fetch(base + path, { headers: { Accept: kind } });
+export const sendFile = async (path, file) =>
+  (await answered(path, "application/json", { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file })).json();
+
+async function answered(path, kind, { headers = {}, ...options } = {}) {
+  const answer = await fetch(base + path, { headers: { Accept: kind, ...headers }, ...options });
   if (answer.status === 401) {
     parent.location.reload(); // Airflow shows its login
     throw new Error("Your session has expired. Log in again.");
@@ -88,7 +91,7 @@ export function visit(path) {
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === "onclick") made.addEventListener("click", value);
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value);
   }
   made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));

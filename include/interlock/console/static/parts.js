@@ -11,6 +11,7 @@ export const isolated = (text) => element("bdi", {}, text); // a mark of directi
 export const quiet = (...content) => element("div", { class: "quiet" }, ...content);
 export const at = (instant) => element("div", { class: "quiet when" }, when(instant));
 export const pill = (state, kind = state) => element("span", { class: `pill ${kind.replaceAll(" ", "-").replaceAll("_", "-")}` }, state.replaceAll("_", " "));
+export const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 export const section = (title, ...content) => element("section", {}, element("h2", {}, title), ...content);
 
 // A narrow screen shows each row as a card, headed by its first cell; of a plain table, that has its name before it, too.

@@ -707,7 +707,6 @@ function people({ names, records: { communication } }) {
   return section("Notifications", table(["Audience or role", "Recipients"], [...told, ...trained], "No notifications were needed."));
 }
 
-const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 function documents({ files: { notes, evidence, problem } }) {
   if (!notes && !evidence && !problem) return null;

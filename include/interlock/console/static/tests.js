@@ -1,7 +1,7 @@
 // The test matrix of a release: each ticket, its test cases, their results in each environment, and what nobody tested.
 
-import { dagId, element, read, runId } from "./airflow.js";
-import { at, code, defectTable, isolated, pill, plural, quiet, section, table } from "./parts.js";
+import { base, dagId, element, link, read, runId, runPath, sendFile } from "./airflow.js";
+import { at, code, defectTable, isolated, pill, plural, quiet, section, size, table } from "./parts.js";
 
 const STATES = {
   passed: ["passed", "passed"],
@@ -17,6 +17,51 @@ const query = `dag_id=${encodeURIComponent(dagId)}&run_id=${encodeURIComponent(r
 const MANY = 20; // rows of what nobody tested that are shown at once
 
 
+const inApi = `interlock/api/v1/${runPath}`;
+
+// Files that testers attached, to be kept as files: nothing of them is shown on a page.
+const fileLinks = (files) =>
+  files.map(({ name, file }) => element("div", {}, element("a", { href: `${base}${inApi}/files/${file.sha256}`, download: "", title: `SHA-256 ${file.sha256}` }, isolated(name)), quiet(size(file.size))));
+
+// A test case that waits for the reader's result: what they attached to it, and a way to attach more.
+function ownCase(one, most) {
+  const files = element("div", {}, fileLinks(one.files));
+  const said = element("div", { role: "status" });
+  const chosen = async (event) => {
+    const field = event.target;
+    const [file] = field.files;
+    if (!file) return;
+    field.disabled = true;
+    said.className = "quiet";
+    said.replaceChildren(`${file.name} is sent …`);
+    try {
+      if (file.size > most) throw new Error(`The file was not attached: it has ${size(file.size)}; at most ${size(most)} are allowed.`);
+      const path = `${inApi}/taskInstances/${encodeURIComponent(one.task_id)}/${one.map_index}/files?name=${encodeURIComponent(file.name)}`;
+      const made = await sendFile(path, file);
+      one.files = [...one.files.filter((known) => known.file.sha256 !== made.file.sha256), made];
+      files.replaceChildren(...fileLinks(one.files));
+      said.replaceChildren("It is attached. It belongs to the result that you give.");
+    } catch (error) {
+      said.className = "reason bad";
+      said.replaceChildren(error.message);
+    }
+    field.value = "";
+    field.disabled = false;
+  };
+  const field = element("input", { type: "file", "aria-label": `Attach a file to ${one.title}`, onchange: chosen });
+  return [[isolated(one.title), quiet(code(one.case))], one.environment, [files, field, said], link("Give the result", one.path)];
+}
+
+function ownCases({ cases, total_entries: total, most_bytes: most }) {
+  const rest = total - cases.length;
+  return section(
+    "Your test cases",
+    table(["Test case", "Environment", "Your files", "Result"], cases.map((one) => ownCase(one, most)), "", "cards"),
+    quiet(`Attach files before you give the result: screenshots, PDF, logs, zip files or videos, at most ${size(most)} each.`),
+    rest ? quiet(`${plural(rest, "more test case waits", "more test cases wait")} for you; they are here when you have given results.`) : null,
+  );
+}
+
 function row(one, names) {
   const called = (user) => names[user] ?? user;
   return [
@@ -28,6 +73,7 @@ function row(one, names) {
     [
       one.comment ? isolated(one.comment) : "",
       one.evidence ? element("div", {}, code(one.evidence)) : "",
+      fileLinks(one.files),
       one.step ? quiet("at the step “", isolated(one.step), "”") : "",
       one.defect ? quiet("known as ", code(one.defect)) : "",
     ],
@@ -68,11 +114,12 @@ function matrix(rows, names) {
 }
 
 try {
-  const [{ rows, untested, defects }, names] = await Promise.all([read(`interlock/matrix?${query}`), read("interlock/names").catch(() => ({}))]);
+  const [{ rows, untested, defects }, own, names] = await Promise.all([read(`interlock/matrix?${query}`), read(`${inApi}/cases?limit=100`), read("interlock/names").catch(() => ({}))]);
   main.append(element("h1", {}, "Test matrix"));
   if (!rows.length) {
     main.append(element("p", { class: "quiet" }, "This run has no test cases that people run. A service gets them with “cases” in its file."));
   } else {
+    if (own.total_entries) main.append(ownCases(own));
     main.append(missing(untested), matrix(rows, names));
     if (defects.length) main.append(section("Defects", defectTable(defects)));
     main.append(quiet("All times on this page are in UTC."));

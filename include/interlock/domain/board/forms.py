@@ -69,7 +69,7 @@ class CaseForm(Form):
     evidence: str = Field(
         "",
         max_length=MAX_LENGTHS[EVIDENCE],
-        description="What shows the result, if anything: the address of a file, or a text such as a log.",
+        description="What shows the result: an address or a text. Files are attached on the tab Test matrix.",
         json_schema_extra=MULTILINE,
     )
     step: str = Field(

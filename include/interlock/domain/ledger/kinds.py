@@ -291,6 +291,15 @@ TEST_PLANNED = _kind(
     tasks=("quality.plan_cases", "quality.{environment}.plan_cases"),
     several=True,
 )
+CASE_ATTACHED = _kind(
+    "case.attached",
+    "File attached to a test case",
+    "A tester attached a file to a test case that waits for their result: what it is, and its digest.",
+    record="testing.attachments:Attachment",
+    beside=("envelope",),
+    several=True,
+    api_server=True,
+)
 CASE_TESTED = _kind(
     "case.tested",
     "Test case run",

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from interlock.domain.canonical import Model
 
+from .attachments import Attachment
 from .planning import PlannedCase
 from .results import CaseResult, Verdict
 
@@ -35,6 +36,7 @@ class MatrixRow(Model):
     at: datetime | None = None
     comment: str = ""
     evidence: str = ""
+    files: tuple[Attachment, ...] = Field((), description="What the tester attached")
     step: str = Field("", description="If it failed: the text of the step")
     defect: str = Field("", description="If it failed: the open defect that the tester saw again")
     artifact: str = Field("", description="SHA-256 of the bundle on which it was run")
@@ -105,6 +107,7 @@ def _row(ticket: str, environment: str, planned: PlannedCase, found: Mapping[tup
         at=result.at,
         comment=result.comment,
         evidence=result.evidence,
+        files=result.files,
         step=result.step,
         defect=result.defect,
         artifact=result.artifact,

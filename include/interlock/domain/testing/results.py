@@ -15,6 +15,7 @@ from interlock.domain.catalogue import UserName
 from interlock.domain.catalogue.cases_file import Case, Severity
 from interlock.domain.records import Blob, CaseRuns, Record, Vote
 
+from .attachments import Attachment
 from .planning import PlannedCase, TestPlan
 
 Verdict = Literal["passed", "failed", "blocked", "not_applicable"]
@@ -45,6 +46,9 @@ class CaseResult(Record):
         "", exclude_if=not_, description="If it failed: the text of the step, or of what was expected; empty: not said"
     )
     defect: str = Field("", exclude_if=not_, description="If it failed: the open defect that the tester saw again")
+    files: tuple[Attachment, ...] = Field(
+        (), exclude_if=not_, description="What the tester attached to the case before the result, in this order"
+    )
     artifact: Sha256 = Field(description="SHA-256 of the bundle on which it was run")
     binds: Sha256 = Field(description="Digest of the case and the bundle, which the question named")
 
@@ -69,10 +73,13 @@ class CaseRow(Model):
     barred: str = Field("", description="Why its tester may not run cases of this release; empty: they may")
 
 
-def result_of(plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote]) -> CaseResult | None:
+def result_of(
+    plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote], attached: Iterable[Attachment] = ()
+) -> CaseResult | None:
     """Return the result of a case: the first answer of somebody who may run it; none: it was not run.
 
     :param votes: on this case and these bytes.
+    :param attached: files of the release, in their order; those of this tester for this case belong to the result.
     """
     heard = [
         (vote.at, vote.user, vote)
@@ -82,7 +89,7 @@ def result_of(plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote]) -> Ca
     if not heard:
         return None
     at, by, vote = min(heard, key=lambda one: one[:2])
-    case = planned.case
+    case, binds = planned.case, planned.digest(plan.artifact)
     return CaseResult(
         case=case.id,
         title=case.title,
@@ -96,8 +103,9 @@ def result_of(plan: TestPlan, planned: PlannedCase, votes: Iterable[Vote]) -> Ca
         defect=vote.defect.strip() if vote.choice == FAILED else "",
         by=by,
         at=at,
+        files=tuple(one for one in attached if one.by == by and one.binds == binds),
         artifact=plan.artifact,
-        binds=planned.digest(plan.artifact),
+        binds=binds,
     )
 
 

@@ -14,19 +14,23 @@ from airflow.sdk import XComArg, chain, get_current_context
 
 from interlock.adapters import mail
 from interlock.adapters.chat.message import Line, Message
+from interlock.adapters.signing.witness import only_witnessed
 from interlock.adapters.templates import counted, instant, render
 from interlock.adapters.testing.case_files import read_cases
 from interlock.domain.board import decision as boards
 from interlock.domain.board.questions import ask_testers
+from interlock.domain.canonical import Sha256
 from interlock.domain.catalogue import BoardBook, Service, ServiceCatalogue
 from interlock.domain.catalogue.cases_file import CaseRules
 from interlock.domain.catalogue.environment_path import FIRST
 from interlock.domain.change.environments import goes_through
 from interlock.domain.change.tightening import place_of_service
-from interlock.domain.ledger.kinds import CASE_TESTED, CASES_RUN, TEST_PLANNED
-from interlock.domain.paths import run_page
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.kinds import CASE_ATTACHED, CASE_TESTED, CASES_RUN, TEST_PLANNED
+from interlock.domain.paths import matrix_page, run_page
 from interlock.domain.quality.rows import rows_as_json, rows_from_json
 from interlock.domain.records import Artifact, CaseRuns, PolicyInForce, ReleasePlan, TestDeployment
+from interlock.domain.testing.attachments import Attachment, answered_with
 from interlock.domain.testing.defects import by_case
 from interlock.domain.testing.planning import Change, PlannedCase, Testers, TestPlan, select, unproven
 from interlock.domain.testing.results import BLOCKED, VERDICTS, result_of, rows_of, runs_of
@@ -34,7 +38,7 @@ from interlock.locations import catalogue_folder
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import CASE_LABEL, CASE_PARAMS, ask, persons, question, votes_on_each
 from interlock.stages.runtime import notices, resources
-from interlock.stages.runtime.evidence import record, record_worded
+from interlock.stages.runtime.evidence import chain_entries, record, record_worded
 from interlock.stages.runtime.notices import page_link
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
@@ -115,6 +119,7 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
                 because=one.because,
                 file=one.file,
                 defects=[known for known in opened if known.defect.case == one.case.id],
+                matrix_page=matrix_page(*this_run()),
                 answer_by=answer_by,
             ),
             one.digest(tests.artifact),
@@ -137,8 +142,10 @@ def record_cases(service: str, in_force: PolicyInForce, plan: ReleasePlan, tests
     _, book, described = resources.catalogue_of(service)
     planned = planned_cases(tests)
     digests = {one.case.id: one.digest(tests.artifact) for one in planned if one.demanded}
-    votes = votes_on_each(ask_testers(tests.environment), tuple(digests.values())) if digests else {}
-    found = (result_of(tests, one, votes[digests[one.case.id]]) for one in planned if one.demanded)
+    known, task = chain_entries(), ask_testers(tests.environment)
+    votes = votes_on_each(task, tuple(digests.values()), entries=known) if digests else {}
+    attached = _attached(known, task, tuple(digests.values()))
+    found = (result_of(tests, one, votes[digests[one.case.id]], attached) for one in planned if one.demanded)
     results = [result for result in found if result is not None]
     for result in results:
         record(CASE_TESTED, result, actor=result.by)
@@ -147,6 +154,13 @@ def record_cases(service: str, in_force: PolicyInForce, plan: ReleasePlan, tests
     rows = rows_of(planned, results, artifact=tests.artifact, barred=barred_testers(in_force, plan, book))
     table = resources.store().put_bytes(rows_as_json(rows), f"case-results-{tests.environment}.json")
     return runs_of(tests, rows, table)
+
+
+def _attached(known: Sequence[Entry], task: str, asked: Sequence[Sha256]) -> tuple[Attachment, ...]:
+    """Return the files that testers attached through Airflow's API server before they gave their results."""
+    if not any(one.kind == CASE_ATTACHED for one in known):
+        return ()
+    return answered_with(only_witnessed(known, resources.witness_key()), task, asked)
 
 
 def planned_cases(tests: TestPlan) -> tuple[PlannedCase, ...]:

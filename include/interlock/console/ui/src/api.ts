@@ -71,6 +71,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/cases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Own Cases
+         * @description Return the test cases of a release that wait for the reader's result, with the files that the reader attached.
+         */
+        get: operations["own_cases_dags__dag_id__dagRuns__dag_run_id__cases_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation": {
         parameters: {
             query?: never;
@@ -88,6 +108,48 @@ export interface paths {
         get: operations["explained_dags__dag_id__dagRuns__dag_run_id__explanation_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/files/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Attached File
+         * @description Return a file that was attached to a test case of a release, to be kept as a file: browsers do not show it.
+         */
+        get: operations["attached_file_dags__dag_id__dagRuns__dag_run_id__files__sha256__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Attach
+         * @description Attach the file in the body to a test case that waits for the user's result; again: the same attachment.
+         *
+         *     The body is the file itself, as ``application/octet-stream``. A file is never changed, replaced or taken away.
+         */
+        post: operations["attach_dags__dag_id__dagRuns__dag_run_id__taskInstances__task_id___map_index__files_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -571,6 +633,41 @@ export interface components {
             present: string[];
         };
         /**
+         * Attachment
+         * @description A file that a tester attached to a test case before giving its result.
+         */
+        Attachment: {
+            /**
+             * Binds
+             * @description Digest of the case and the bundle, as in the result
+             */
+            binds: string;
+            /**
+             * By
+             * @description An Airflow user name: lower case, such as rita
+             */
+            by: string;
+            /**
+             * Case
+             * @description The id of the case
+             */
+            case: string;
+            /** Environment */
+            environment: string;
+            file: components["schemas"]["Blob"];
+            /**
+             * Kind
+             * @description By the bytes of the file, not by its name
+             * @enum {string}
+             */
+            kind: "png" | "jpg" | "gif" | "webp" | "pdf" | "zip" | "mp4" | "webm" | "txt";
+            /**
+             * Name
+             * @description As the tester's machine calls it: text to be shown, and no path
+             */
+            name: string;
+        };
+        /**
          * BackOutSeen
          * @description What going back would be.
          */
@@ -657,6 +754,21 @@ export interface components {
             state: string;
             /** Title */
             title: string;
+        };
+        /**
+         * Blob
+         * @description Bytes in the artifact store.
+         */
+        Blob: {
+            /** Sha256 */
+            sha256: string;
+            /**
+             * Size
+             * @description Bytes
+             */
+            size: number;
+            /** Uri */
+            uri: string;
         };
         /**
          * BoardCollection
@@ -787,6 +899,22 @@ export interface components {
              * @description Why just this version boards, in words
              */
             why: string;
+        };
+        /**
+         * CaseCollection
+         * @description The test cases of a release that wait for the reader's result, in the order of their questions.
+         */
+        CaseCollection: {
+            /** Cases */
+            cases: components["schemas"]["OwnCase"][];
+            /**
+             * Most Bytes
+             * @description Of a file
+             * @default 20971520
+             */
+            most_bytes: number;
+            /** Total Entries */
+            total_entries: number;
         };
         /**
          * Cell
@@ -1578,6 +1706,35 @@ export interface components {
             path: string;
             /** Task Id */
             task_id: string;
+        };
+        /**
+         * OwnCase
+         * @description A test case that waits for the reader's result.
+         */
+        OwnCase: {
+            /**
+             * Case
+             * @description The id of the case
+             */
+            case: string;
+            /** Environment */
+            environment: string;
+            /**
+             * Files
+             * @description What the reader has attached to it
+             */
+            files: components["schemas"]["Attachment"][];
+            /** Map Index */
+            map_index: number;
+            /**
+             * Path
+             * @description The page of its question, below Airflow's address
+             */
+            path: string;
+            /** Task Id */
+            task_id: string;
+            /** Title */
+            title: string;
         };
         /**
          * Part
@@ -3007,6 +3164,216 @@ export interface operations {
             };
         };
     };
+    own_cases_dags__dag_id__dagRuns__dag_run_id__cases_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaseCollection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
     explained_dags__dag_id__dagRuns__dag_run_id__explanation_get: {
         parameters: {
             query?: never;
@@ -3026,6 +3393,426 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    attached_file_dags__dag_id__dagRuns__dag_run_id__files__sha256__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": {
+                        /**
+                         * Detail
+                         * @description What happened, and to what
+                         */
+                        detail: string;
+                        /**
+                         * Next Step
+                         * @description What to do next
+                         * @default
+                         */
+                        next_step: string;
+                        /**
+                         * Rule
+                         * @description The rule that decided, with its file
+                         * @default
+                         */
+                        rule: string;
+                        /** Status */
+                        status: number;
+                        /**
+                         * Title
+                         * @description The name of the status
+                         */
+                        title: string;
+                        /**
+                         * Type
+                         * @description Always about:blank: the status says what kind of error it is
+                         * @default about:blank
+                         */
+                        type: string;
+                        /**
+                         * Who
+                         * @description Who can change it
+                         * @default
+                         */
+                        who: string;
+                    };
+                };
+            };
+        };
+    };
+    attach_dags__dag_id__dagRuns__dag_run_id__taskInstances__task_id___map_index__files_post: {
+        parameters: {
+            query: {
+                /** @description The name of the file, as the tester's machine calls it */
+                name: string;
+            };
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+                task_id: string;
+                map_index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Attachment"];
                 };
             };
             /** @description Unauthorized */
