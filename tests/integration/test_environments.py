@@ -22,7 +22,15 @@ from interlock.domain.catalogue import ChangeType
 from interlock.domain.change.environments import steps_of
 from interlock.domain.change.policy import resolve_policy
 from interlock.domain.ledger.chain import release_chain
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, DEFECT_ACCEPTED, DEFECT_OPENED
+from interlock.domain.ledger.host_record import sandbox_record
+from interlock.domain.ledger.kinds import (
+    ANSWER_GIVEN,
+    DEFECT_ACCEPTED,
+    DEFECT_OPENED,
+    DEPLOYMENT_FAILED,
+    ENVIRONMENT_ENTERED,
+)
+from interlock.domain.permits.fencing import place_of
 from interlock.domain.permits.found import by_its_chain
 from interlock.domain.permits.objections import Circumstances, objections
 from interlock.domain.permits.production import Production
@@ -361,6 +369,26 @@ def test_a_host_that_was_changed_meanwhile_is_not_what_was_tested(way: Way, tmp_
     link.symlink_to("releases/9.9.9-0123456789ab")
     with pytest.raises(AirflowFailException, match="uat was changed while"):
         way.closed("uat", report, waivers)
+
+
+def test_what_hosts_before_production_may_run_is_on_record_also_of_a_deployment_that_failed(way: Way) -> None:
+    def may_run(environment: str) -> list[Any]:
+        entered = way.ledger.entries(place_of(environment, "bike-shop"), kind=ENVIRONMENT_ENTERED)
+        found = sandbox_record(entered, way.ledger.entries, environment)
+        return [found and found.allowed(host.address, host.instance_id) for host in way.hosts[environment]]
+
+    way.begin()
+    assert may_run("uat") == [None]
+    for name in ("uat", "staging"):
+        way.run(name, path.book, way.plan)
+    way.run("uat", path.deploy, way.artifact, way.assets)
+    assert may_run("uat") == [{way.artifact.release}]
+    way.fleet.machines[2].turn_off()
+    with pytest.raises(Exception, match="1 of 2 hosts of staging did not get the release"):
+        way.run("staging", path.deploy, way.artifact, way.assets)
+    (failed,) = way.ledger.entries(CHAIN, kind=DEPLOYMENT_FAILED)
+    assert [one["outcome"] for one in failed.payload["results"]] == ["deployed", "failed"]
+    assert may_run("staging") == [{way.artifact.release}, None]
 
 
 def test_people_and_suites_are_judged_together_and_a_failed_case_is_a_defect_of_its_environment(

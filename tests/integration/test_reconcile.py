@@ -34,9 +34,13 @@ from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.kinds import (
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
+    ENVIRONMENT_ENTERED,
     RELEASE_ENDED,
     RELEASE_REVIEWED,
+    TEST_DEPLOYED,
 )
+from interlock.domain.overview.running import Running
+from interlock.domain.permits.fencing import Admittance, place_of
 from interlock.domain.records import (
     Blob,
     Host,
@@ -44,6 +48,7 @@ from interlock.domain.records import (
     RolloutPlan,
     RunningRelease,
     Strategy,
+    TestDeployment,
     WaveReport,
 )
 from interlock.estate.settings import Settings
@@ -512,6 +517,41 @@ def test_what_a_release_brought_is_what_a_host_runs(ledger: Ledger, run: Run, ho
     assert run(reconcile_hosts.check_hosts) == 0
     hosts[releases.host(1).address] = "1.0.0-0123456789ab"
     assert run(reconcile_hosts.check_hosts) == 1, "a host that somebody took back by hand"
+
+
+def test_a_host_before_production_that_runs_what_no_release_brought_there_last_is_drift(
+    ledger: Ledger, run: Run, hosts: dict[str, str | None]
+) -> None:
+    run(reconcile_hosts.check_hosts)
+    address, old = releases.host(2).address, "1.0.0-0123456789ab"
+
+    def drift() -> list[str]:
+        running = Running()
+        running.take(entry for chain in (CHAIN, INSTALLATION) for entry in ledger.entries(chain))
+        return [one.what for one in running.differences("bike-shop", "test")]
+
+    def enter() -> None:
+        by = Admittance(holder=CHAIN, task="quality.deploy_to_test", attempt=1, purpose="deploy")
+        record(ledger, ENVIRONMENT_ENTERED, by.model_dump(mode="json"), place_of("test", "bike-shop"))
+
+    enter()
+    results = tuple(releases.host_result(number).model_copy(update={"after": old}) for number in (1, 2))
+    done = TestDeployment(environment="test", results=results, base_urls=())
+    record(ledger, TEST_DEPLOYED, done.to_xcom())
+    assert run(reconcile_hosts.check_hosts) == 0
+    hosts[address] = "9.9.9-deadbeef"
+    assert run(reconcile_hosts.check_hosts) == 2, "these are the hosts of production, too"
+    (said,) = drift()
+    assert said.startswith(f"{address} of test runs 9.9.9-deadbeef of bike-shop, but the ledger says {old}.")
+    assert "host_changed" in findings(ledger), "the release whose tests ran there gets no permit"
+    record(ledger, "acceptance.decided", releases.decision().to_xcom())
+    assert run(reconcile_hosts.check_hosts) == 0, "it is told once, wherever it would belong now"
+    hosts[address] = "9.9.8-deadbeef"
+    enter()
+    record(ledger, "artifact.built", releases.artifact().to_xcom())
+    hosts[releases.host(1).address] = releases.artifact().release
+    assert run(reconcile_hosts.check_hosts) == 3, "two of production, and one that no release under way brings to test"
+    assert "9.9.8-deadbeef" in drift()[0]
 
 
 # --- the files of hosts

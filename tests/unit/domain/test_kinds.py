@@ -116,7 +116,9 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "board.met",
     )
     assert kinds.SEVERAL == (
+        "deployment.failed",
         "test.planned",
+        "case.attached",
         "case.tested",
         "cases.run",
         "quality.waived",

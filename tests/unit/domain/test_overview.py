@@ -12,6 +12,7 @@ from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.dag_names import dags_of_service
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.kinds import (
+    DEPLOYMENT_FAILED,
     FINDING,
     PATH_DEPLOYED,
     RELEASE_ENDED,
@@ -90,6 +91,16 @@ def test_an_environment_before_production_runs_what_a_release_left_there() -> No
     some = known(deployed("1.1.0", "deployed", "failed")).deployed("bike-shop", "test")
     assert some is not None
     assert not some.certain
+
+
+def test_after_a_deployment_that_failed_it_is_not_certain_what_an_environment_runs() -> None:
+    failed = deployed("1.2.0", "deployed", "failed", kind=DEPLOYMENT_FAILED, after=2)
+    found = known(deployed("1.1.0"), failed).deployed("bike-shop", "test")
+    assert found is not None
+    assert (found.version, found.certain) == ("1.1.0", False)
+    again = known(failed, deployed("1.1.0"), deployed("1.2.0", after=3)).deployed("bike-shop", "test")
+    assert again is not None
+    assert (again.version, again.certain) == ("1.2.0", True)
 
 
 @pytest.mark.parametrize("results", [[], None, [{"host": "h", "outcome": "failed", "after": None}]])

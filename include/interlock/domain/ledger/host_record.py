@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from interlock.domain.hosts.released_files import Difference
-from interlock.domain.records import RolloutPlan
+from interlock.domain.records import Artifact, RolloutPlan
 
 from .chain import Entry
 from .findings import Finding
 from .kinds import (
+    ARTIFACT_BUILT,
     BACK_OUT_DONE,
+    DEPLOYMENT_FAILED,
     HOST_RETURNED,
+    PATH_DEPLOYED,
     PERMIT_USED,
     PLAN_MADE,
     ROLLOUT_FROZEN,
+    TEST_DEPLOYED,
     WAVE_DEPLOYED,
 )
-from .reading import plan_in
+from .reading import all_in, plan_in
 
 Allowed = Mapping[str, frozenset[str | None]]
 """A host's address: the releases that it may run; None means no release."""
+CHANGES_NO_RELEASE = ("inspect", "restart", "traffic", "step")
+"""The purposes for which a host is reached without getting another release."""
 
 
 def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, frozenset[str | None]]:
@@ -45,8 +52,69 @@ def releases_allowed(entries: Iterable[Entry], environment: str) -> dict[str, fr
     return allowed
 
 
+class SandboxRecord(NamedTuple):
+    """What the hosts of an environment before production may run.
+
+    :ivar after: host and its instance: what the last deployment on record left there; a host whose result is not known
+        is left out.
+    :ivar brought: what releases may have brought since that left no result: they are under way, or were killed.
+    :ivar chain: of the release of that last deployment.
+    :ivar at: when the environment was entered last, or when that deployment was recorded, whichever is later.
+    """
+
+    after: Mapping[tuple[str, str], str | None]
+    brought: frozenset[str | None]
+    chain: str
+    at: datetime
+
+    def allowed(self, host: str, instance: str) -> frozenset[str | None] | None:
+        """Return the releases that a host may run; None: the record does not know it."""
+        place = (host, instance)
+        return self.brought | {self.after[place]} if place in self.after else None
+
+
+def sandbox_record(
+    entered: Sequence[Entry], entries_of: Callable[[str], Sequence[Entry]], environment: str
+) -> SandboxRecord | None:
+    """Return what the hosts of an environment before production may run; None: no deployment there has a result.
+
+    A sandbox needs no permit, but each task that changes it enters it first.
+
+    :param entered: the entries ``environment.entered`` of its bookings.
+    :param entries_of: returns the entries of a release's chain.
+    """
+    brought: set[str | None] = set()
+    for entry in reversed(entered):
+        chain = str(entry.payload["holder"])
+        if entry.payload["purpose"] in CHANGES_NO_RELEASE:
+            continue
+        entries = entries_of(chain)
+        results = [*_results_in_sandbox(entries, environment)]
+        if results and results[-1].at >= entry.at:
+            hosts = [one for each in results for one in each.payload["results"] if one["outcome"] != "untouched"]
+            after = {(one["host"], one["instance_id"]): one for one in hosts}
+            known = {place: one["after"] for place, one in after.items() if one["after"] or one["outcome"] != "failed"}
+            return SandboxRecord(known, frozenset(brought), chain, max(entered[-1].at, results[-1].at))
+        brought |= {one.release for one in all_in(entries, ARTIFACT_BUILT, Artifact)}
+        # The rehearsal of database changes brings what production runs.
+        brought |= {one["release"] for each in entries if each.kind == PLAN_MADE for one in each.payload["running"]}
+    return None
+
+
+def _results_in_sandbox(entries: Iterable[Entry], environment: str) -> Iterator[Entry]:
+    """Yield the entries with results of hosts of an environment before production."""
+    target = ""
+    for entry in entries:
+        if entry.kind == ROLLOUT_FROZEN:
+            target = str(entry.payload["environment"])
+        of_plan = entry.kind in (WAVE_DEPLOYED, BACK_OUT_DONE) and target == environment
+        of_review = entry.kind in (TEST_DEPLOYED, PATH_DEPLOYED, DEPLOYMENT_FAILED)
+        if of_plan or (of_review and entry.payload["environment"] == environment):
+            yield entry
+
+
 def _by_permit(permit: Mapping[str, Any], plan: RolloutPlan, allowed: Allowed) -> dict[str, frozenset[str | None]]:
-    if permit["purpose"] in ("inspect", "restart", "traffic", "step"):
+    if permit["purpose"] in CHANGES_NO_RELEASE:
         return {}
     before = plan.back_out.releases
     gets = {

@@ -269,6 +269,13 @@ TEST_DEPLOYED = _kind(
     record="records:TestDeployment",
     tasks=("quality.deploy_to_test",),
 )
+DEPLOYMENT_FAILED = _kind(
+    "deployment.failed",
+    "Deployment before production failed",
+    "The result of each host of an environment before production, some of which did not get the release.",
+    record="records:TestDeployment",
+    several=True,
+)
 SUITES_RUN = _kind(
     "suites.run",
     "Test suites run",

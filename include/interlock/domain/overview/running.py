@@ -15,10 +15,10 @@ from interlock.domain.canonical import Model
 from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.dag_names import RELEASES, ROLLBACKS
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.ledger.kinds import FINDING, PATH_DEPLOYED, RELEASE_ENDED, TEST_DEPLOYED
+from interlock.domain.ledger.kinds import DEPLOYMENT_FAILED, FINDING, PATH_DEPLOYED, RELEASE_ENDED, TEST_DEPLOYED
 from interlock.domain.ledger.runs import run_of
 
-OF_RELEASES = (TEST_DEPLOYED, PATH_DEPLOYED, FINDING)
+OF_RELEASES = (TEST_DEPLOYED, PATH_DEPLOYED, DEPLOYMENT_FAILED, FINDING)
 """Kinds of a release's chain that say what an environment runs; production is in the installation's chain."""
 MAX_DIFFERENCES = 20
 """So many hosts that differ are kept for each environment; there may be more."""
@@ -60,6 +60,9 @@ class Running:
                 self._end(entry)
             elif entry.kind in (TEST_DEPLOYED, PATH_DEPLOYED):
                 self._deploy(entry)
+            elif entry.kind == DEPLOYMENT_FAILED:
+                if run := run_of(entry.chain):
+                    self._doubt((_service_of(run[0]), str(entry.payload.get("environment"))), entry.at)
             elif entry.kind == FINDING:
                 self._differ(entry)
 
@@ -89,7 +92,10 @@ class Running:
         if outcome == "deployed":
             self._put(place, _deployed(entry.at, str(told.get("version")), run, certain=True))
         elif outcome == "failed":
-            self._doubts[place] = max(entry.at, self._doubts.get(place, entry.at))
+            self._doubt(place, entry.at)
+
+    def _doubt(self, place: tuple[str, str], at: datetime) -> None:
+        self._doubts[place] = max(at, self._doubts.get(place, at))
 
     def _deploy(self, entry: Entry) -> None:
         run, results = run_of(entry.chain), entry.payload.get("results")

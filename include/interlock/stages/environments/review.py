@@ -13,6 +13,8 @@ from interlock.adapters.quality import expectations, reports
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import Service, ServiceCatalogue, Thresholds
 from interlock.domain.change.environments import goes_through
+from interlock.domain.errors import DeployError
+from interlock.domain.ledger.kinds import DEPLOYMENT_FAILED
 from interlock.domain.paths import docs_prefix, docs_stage
 from interlock.domain.quality.rows import (
     UNIT,
@@ -43,6 +45,7 @@ from interlock.domain.testing.results import CaseRow
 from interlock.stages.approvals.amended import thresholds_in_force
 from interlock.stages.runtime import permits, resources
 from interlock.stages.runtime.assets import deployed, environment_asset
+from interlock.stages.runtime.evidence import record
 from interlock.stages.runtime.taskflow import this_run
 from interlock.stages.strategies.rolling import deploy, refuse_failed_hosts
 from interlock.stages.testing import defects
@@ -60,11 +63,16 @@ def deploy_bundle(described: Service, environment: str, artifact: Artifact, asse
             target_group=assets.target_groups.get(environment),
             admission=admission,
         )
-    refuse_failed_hosts(results, environment)
-    deployed(environment_asset(described, environment), artifact)
     count = described.environments[environment].count
     urls = tuple(f"http://{host.address}:{described.health.port}" for host in hosts[:count])
-    return TestDeployment(environment=environment, results=results, base_urls=urls)
+    deployment = TestDeployment(environment=environment, results=results, base_urls=urls)
+    try:
+        refuse_failed_hosts(results, environment)
+    except DeployError:
+        record(DEPLOYMENT_FAILED, deployment)  # some hosts may have the release
+        raise
+    deployed(environment_asset(described, environment), artifact)
+    return deployment
 
 
 def suites_of(described: Service, environment: str) -> tuple[str, ...]:

@@ -116,9 +116,9 @@ def note_unread(host: str, look: HostLook) -> None:
         log.warning("%d of %d files on %s cannot be read: %s", len(hidden), len(look.asked), host, hidden[:5])
 
 
-def sandbox_chain(ledger: Ledger, built: Built, ends: Mapping[str, datetime]) -> str:
+def sandbox_chain(ledger: Ledger, chain: str, ends: Mapping[str, datetime]) -> str:
     """Return the chain for a finding on a test host: the release's until its acceptance, then the installation's."""
-    run = ledger_runs.run_of(built.chain)
-    if run is None or "/".join(run) in ends or ledger.entries(built.chain, kind=ACCEPTANCE_DECIDED):
+    run = ledger_runs.run_of(chain)
+    if run is None or "/".join(run) in ends or ledger.entries(chain, kind=ACCEPTANCE_DECIDED):
         return INSTALLATION
-    return built.chain
+    return chain

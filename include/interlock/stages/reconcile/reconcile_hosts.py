@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,8 @@ from interlock.domain.ledger import host_record
 from interlock.domain.ledger import runs as ledger_runs
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.findings import Finding
-from interlock.domain.ledger.kinds import BASELINE_SEEN
+from interlock.domain.ledger.kinds import BASELINE_SEEN, ENVIRONMENT_ENTERED, FINDING
+from interlock.domain.permits.fencing import place_of
 from interlock.domain.records import Host
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import permits, resources
@@ -71,8 +72,9 @@ def check_hosts() -> int:
     """Ask every host which release it runs, and for digests of some of its files; compare both with the ledger.
 
     A production host that no release has changed yet is recorded once as a baseline. Each later change without a permit
-    is a finding. So is a file that is not as it was released, also on a test host. Every file is compared at least once
-    a day. A host that does not answer is not a finding. Returns the number of new findings.
+    is a finding. So is a release that runs on a host before production, and that no release brought there last; and on
+    each host a file that is not as it was released. Every file is compared at least once a day. A host that does not
+    answer is not a finding. Returns the number of new findings.
     """
     services = load_catalogue(catalogue_folder()).services.values()
     found: list[Finding] = []
@@ -144,21 +146,63 @@ def describe_files(
 
 
 def _compare_sandboxes(ledger: Ledger, services: Collection[Service], lists: FileLists) -> Iterator[Finding]:
-    """Yield the files of hosts before production that differ from the release that the host runs.
+    """Yield what hosts before production run that no release brought there last, and files that differ.
 
-    Any release may run there, because a sandbox needs no permit.
+    A sandbox needs no permit; so what a release left there, and what releases since may have brought, is the record.
     """
     ends = ends_of_releases(ledger)
     for environment in sorted({name for one in services for name in one.environments} - {PRODUCTION}):
         fleets = [*_reachable_fleets(environment, services)]
-        looks = _ask_fleets(environment, fleets, lists) if any(fleet.hosts for fleet in fleets) else {}
+        if not any(fleet.hosts for fleet in fleets):
+            continue
+        asked_at = ledger.now()
+        looks = _ask_fleets(environment, fleets, lists)
+        records = _read_sandboxes(ledger, environment, {service for service, _ in looks})
         for (service, host), look in looks.items():
-            release = look.state.current
+            release, known = look.state.current, records.get(service)
+            if known is not None and known.at < asked_at:  # otherwise a release came meanwhile: the next check sees it
+                changed = host_record.check_host(
+                    service=service,
+                    environment=environment,
+                    host=host,
+                    runs=release,
+                    allowed=known.allowed(host, _instance_of(fleets, service, host)) or {release},
+                    source=known.chain,
+                )
+                yield from _not_told(ledger, changed, known.chain, ends)
             built = lists.built(service, release) if release is not None else None
             if built is not None:
-                chain = sandbox_chain(ledger, built, ends)
-                found = _compare_files(environment, service, host, look, {"built_by": built.chain}, is_settled=False)
-                yield from (finding.model_copy(update={"chain": chain}) for finding in found)
+                chain = sandbox_chain(ledger, built.chain, ends)
+                differ = _compare_files(environment, service, host, look, {"built_by": built.chain}, is_settled=False)
+                yield from (finding.model_copy(update={"chain": chain}) for finding in differ)
+
+
+def _instance_of(fleets: Iterable[Fleet], service: str, address: str) -> str:
+    hosts = (host for fleet in fleets if fleet.service.name == service for host in fleet.hosts)
+    return next(host.instance_id for host in hosts if host.address == address)
+
+
+def _read_sandboxes(ledger: Ledger, environment: str, services: Iterable[str]) -> dict[str, host_record.SandboxRecord]:
+    """Return what the hosts of an environment before production may run, by service; those with a record of it."""
+    found = {}
+    for name in services:
+        with suppress(LedgerBroken):  # check_ledger reports it
+            entered = ledger.entries(place_of(environment, name), kind=ENVIRONMENT_ENTERED)
+            if (record := host_record.sandbox_record(entered, ledger.entries, environment)) is not None:
+                found[name] = record
+    return found
+
+
+def _not_told(ledger: Ledger, found: Iterable[Finding], chain: str, ends: Mapping[str, datetime]) -> Iterator[Finding]:
+    """Yield findings about hosts before production that are in no chain yet: where they belong changes with time.
+
+    :param chain: of the release that was deployed there last.
+    """
+    with suppress(LedgerBroken):
+        known = [*ledger.entries(INSTALLATION, kind=FINDING), *ledger.entries(chain, kind=FINDING)]
+        told = [one.payload.get("evidence") for one in known]
+        where = sandbox_chain(ledger, chain, ends)
+        yield from (one.model_copy(update={"chain": where}) for one in found if dict(one.evidence) not in told)
 
 
 def _reachable_fleets(environment: str, services: Collection[Service]) -> Iterator[Fleet]:
