@@ -24,7 +24,7 @@ def _webhook(described: ToldSystem, connection: Any, site: str) -> System:
 
     assert isinstance(described, Webhook)
     cdevents = described.format == "cdevents"
-    return Webhooks.of(connection, calls_per_second=described.calls_per_second, cdevents=cdevents)
+    return Webhooks.of(connection, calls_per_second=described.calls_per_second, cdevents=cdevents, site=site)
 
 
 def _jira(described: ToldSystem, connection: Any, site: str) -> System:

@@ -19,14 +19,15 @@ OUTCOMES = {"deployed": "success", "rehearsed": "success", "failed": "error"}
 """How a release ended: the outcome of its pipeline run; all others are failures."""
 
 
-def cdevent_of(id: str, source: str, statement: Statement) -> dict[str, Any] | None:
+def cdevent_of(id: str, source: str, page: str, statement: Statement) -> dict[str, Any] | None:
     """Return a statement as a CDEvent; None: CDEvents has no event for it.
 
     :param id: unique within the source.
     :param source: a URI reference.
+    :param page: the address of the release's page.
     """
     change = statement.change
-    run: dict[str, Any] = {"pipelineName": f"release {change.service}"}
+    run: dict[str, Any] = {"pipelineName": f"release {change.service}", "url": page}
     service = {"environment": {"id": change.environment}, "artifactId": _purl(change.service, change.version)}
     match statement.event:
         case "planned":

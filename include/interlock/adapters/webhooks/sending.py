@@ -19,6 +19,7 @@ from interlock.adapters.outbox.web import TIMEOUT, WebApi
 from interlock.adapters.tickets.site import url_of
 from interlock.domain.canonical import sha256_of
 from interlock.domain.outbox.facts import Statement
+from interlock.domain.paths import release_page
 
 from .cdevents import cdevent_of
 from .signatures import secrets_in, signed_headers
@@ -48,17 +49,20 @@ class Webhooks(Listener):
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         cdevents: bool = False,
+        site: str = "",
     ) -> None:
         super().__init__(receiver)
         self._path, self._secrets, self._now = path, secrets, now
-        self._cdevents = cdevents
+        self._cdevents, self._site = cdevents, site
 
     @classmethod
-    def of(cls, connection: Any, *, calls_per_second: float | None = None, cdevents: bool = False) -> Self:
+    def of(
+        cls, connection: Any, *, calls_per_second: float | None = None, cdevents: bool = False, site: str = ""
+    ) -> Self:
         """Read a connection: host is the URL of the receiver, password the secrets.
 
         :param cdevents: the receiver gets CDEvents, and nothing of facts that these have no words for.
-
+        :param site: Airflow's address.
         :raises ReleaseError: it is no https URL, or the password is no secret of webhooks.
         """
         parts = urlsplit(url_of(connection))
@@ -66,11 +70,11 @@ class Webhooks(Listener):
         name = str(connection.conn_id)
         receiver = _Receiver(f"The receiver of {name}", client, calls_per_second=calls_per_second)
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        return cls(receiver, path, secrets_in(connection.password or "", name), cdevents=cdevents)
+        return cls(receiver, path, secrets_in(connection.password or "", name), cdevents=cdevents, site=site)
 
     def tell(self, correlation: str, statement: Statement) -> None:
         """Send an event, with the same id and the same body each time; only the time of sending differs."""
-        body = event_of(correlation, statement, cdevents=self._cdevents)
+        body = event_of(correlation, statement, cdevents=self._cdevents, site=self._site)
         if body is None:
             return
         headers = {
@@ -80,10 +84,11 @@ class Webhooks(Listener):
         self._api.send("POST", self._path, content=body, headers=headers)
 
 
-def event_of(correlation: str, statement: Statement, *, cdevents: bool = False) -> bytes | None:
+def event_of(correlation: str, statement: Statement, *, cdevents: bool = False, site: str = "") -> bytes | None:
     """Return a statement as a CloudEvent 1.0 in JSON; None: CDEvents has no event for it.
 
     :param cdevents: its data is a CDEvent, whose type it has.
+    :param site: Airflow's address.
     """
     change, id = statement.change, _id_of(correlation, statement)
     source = f"/interlock/{quote(change.chain)}"
@@ -94,7 +99,8 @@ def event_of(correlation: str, statement: Statement, *, cdevents: bool = False) 
         "documents": [{"name": one.name, "sha256": sha256_of(one.content)} for one in statement.documents],
     }
     if cdevents:
-        data = cdevent_of(id, source, statement)
+        _, dag_id, run_id = change.chain.split("/", 2)
+        data = cdevent_of(id, source, f"{site.rstrip('/')}/{release_page(dag_id, run_id)}", statement)
         if data is None:
             return None
         kind, subject = data["context"]["type"], data["subject"]["id"]
