@@ -221,6 +221,14 @@ def test_people_are_named_with_how_many_have_answered_and_until_when() -> None:
     assert found.state == "waits"
 
 
+def test_a_release_that_used_its_error_budget_up_says_so_while_it_asks_what_to_do() -> None:
+    failed = "2 hosts failed (a, b): the error budget of 1 is used up, so no further host is changed."
+    about_wave = QuestionSeen(task_id="implementation.ask_wave_2", title="2 hosts failed", people=("rita",))
+    asks = said(questions=(about_wave,), failed_hosts=failed)
+    assert asks == f"Waiting for rita: 2 hosts failed. {failed}"
+    assert failed not in said(questions=(asked("ben"),), failed_hosts=failed), "that question is not about them"
+
+
 def test_what_counts_the_answers_is_no_further_wait() -> None:
     board = TaskSeen(task_id="rollout.await_board", title="Wait for the board", state="deferred")
     assert said(questions=(asked("ben"),), tasks=(board,)).count("Wait") == 1

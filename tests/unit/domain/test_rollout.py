@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from interlock.domain.catalogue import Environment, Wave
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import CanaryPlan, Host, Strategy, WaveReport
-from interlock.domain.rollout.pace import AT_A_TIME, Pace, failed_elsewhere, strategy_of, tolerated
+from interlock.domain.rollout.pace import AT_A_TIME, Pace, failed_elsewhere, failed_hosts, strategy_of, tolerated
 from interlock.domain.rollout.rollout import describe_strategy, split_waves, wave_title
 from tests.unit.domain.samples import host_result, hosts, rollout
 
@@ -241,6 +241,18 @@ def test_the_budget_bears_so_many_failed_hosts_and_no_more() -> None:
     assert tolerated(rollout(), [one]) == frozenset(), "without a budget, none"
     assert failed_elsewhere([one], 2) == {few.hosts[0].instance_id}
     assert failed_elsewhere([one], 1) == failed_elsewhere([one, again], 2) == frozenset()
+
+
+def test_it_is_said_whether_the_error_budget_bears_what_failed() -> None:
+    few = rollout(strategy=Strategy(window=9, max_failed=1, min_healthy=0, by_zone=False))
+    one, other = (wave(number, (number - 1, "failed")) for number in (1, 2))
+    names = [each.name for each in few.hosts]
+    assert failed_hosts(few, []) == failed_hosts(few, [one, wave(1, (0, "deployed"))]) == ""
+    assert failed_hosts(few, [one]) == f"1 host failed ({names[0]}), within the error budget of 1."
+    spent = failed_hosts(few, [one, other])
+    assert spent.startswith(f"2 hosts failed ({names[0]}, {names[1]}): the error budget of 1 is used up")
+    held = one.model_copy(update={"results": (one.results[0].model_copy(update={"held_back": True}),)})
+    assert "which no error budget bears" in failed_hosts(few, [held])
 
 
 def test_no_budget_bears_that_a_rollout_was_held_back() -> None:

@@ -27,8 +27,8 @@ from interlock.domain.dag_names import TRAINS
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.findings import findings_about
-from interlock.domain.ledger.kinds import FINDING, FREEZE_OVERRIDDEN, PLAN_MADE
-from interlock.domain.ledger.reading import last_in
+from interlock.domain.ledger.kinds import FINDING, FREEZE_OVERRIDDEN, PLAN_MADE, WAVE_DEPLOYED
+from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.outcome.explain import Explanation, explain
 from interlock.domain.outcome.progress import Progress, progress_of
 from interlock.domain.outcome.standing import (
@@ -46,7 +46,8 @@ from interlock.domain.outcome.standing import (
 from interlock.domain.permits import objections
 from interlock.domain.permits.early import KINDS, Early
 from interlock.domain.permits.withdrawal import called_off
-from interlock.domain.records import ReleasePlan
+from interlock.domain.records import ReleasePlan, WaveReport
+from interlock.domain.rollout.pace import failed_hosts
 from interlock.locations import catalogue_folder
 
 from .in_force import look
@@ -78,6 +79,7 @@ def explanation_of(dag_id: str, run_id: str, open_ledger: Callable[[], AbstractC
         entries = ledger.entries(chain)
         progress, plan = progress_of(entries, names), last_in(entries, PLAN_MADE, ReleasePlan)
         known = _standing(dag_id, run_id, progress)
+        rollout = plan_in(entries)
         due = plan.not_before if plan and plan.not_before and plan.not_before > now else None
         if dag_id.startswith(TRAINS):
             more = _of_train(dag_id, ledger, chain, entries)
@@ -88,6 +90,7 @@ def explanation_of(dag_id: str, run_id: str, open_ledger: Callable[[], AbstractC
             update={
                 "called_off": ended.sentence if (ended := called_off(entries)) else "",
                 "not_before": plan.not_before if plan else None,
+                "failed_hosts": failed_hosts(rollout, all_in(entries, WAVE_DEPLOYED, WaveReport)) if rollout else "",
                 **_absences(known, now),
                 **more,
             }

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from interlock.domain.board.questions import ASK_WAVE
 from interlock.domain.canonical import Model
 from interlock.domain.permits.objections import WHO_ELSE_APPROVES
 
@@ -195,8 +196,10 @@ def _question(
     done = f" ({asked - len(left)} of {asked} answered)" if asked > 1 else ""
     closes = f", until {_instant(until)}" if until else ""
     title, users = left[0].title, tuple(dict.fromkeys(user for one in left for user in one.people))
-    absences = " ".join(_absences(left, users, standing, names))
-    said = f"Waiting for {_listed(people)}{done}{closes}: {title}.{absences and f' {absences}'}"
+    more = [*_absences(left, users, standing, names)]
+    if task.startswith(ASK_WAVE.partition("{")[0]) and standing.failed_hosts:
+        more.insert(0, standing.failed_hosts)
+    said = " ".join((f"Waiting for {_listed(people)}{done}{closes}: {title}.", *more))
     if able := tuple(user for user in users if user not in standing.gone):
         return _Obstacle(said, (Act(kind="answer", what=f"answer: {title}", by=able, until=until, task=task),))
     what = f"withdraw the release and request it again: nobody who may answer {title} is in board.yaml any more"

@@ -106,6 +106,7 @@ class Standing(Model):
     questions: tuple[QuestionSeen, ...] = ()
     progress: Progress | None = None
     not_before: datetime | None = None
+    failed_hosts: str = Field("", description="Which hosts failed, and whether the error budget bears it; empty: none")
     quiet_since: datetime | None = Field(None, description="When the last of its tasks ended; none: none has")
     silent: tuple[ProcessSeen, ...] = ()
     full: tuple[PoolSeen, ...] = ()

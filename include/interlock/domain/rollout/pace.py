@@ -9,6 +9,7 @@ from interlock.domain.catalogue import Environment
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.records import Host, RolloutPlan, Strategy, WaveReport
 
+_NAMED = 5
 AT_A_TIME = 40
 """Hosts that are changed at a time where the catalogue names no window."""
 
@@ -130,6 +131,26 @@ def tolerated(plan: RolloutPlan, waves: Iterable[WaveReport]) -> frozenset[str]:
     if unbearable or not plan.strategy or len(failed) > plan.strategy.max_failed:
         return frozenset()
     return frozenset(result.instance_id for _, result in failed)
+
+
+def failed_hosts(plan: RolloutPlan, waves: Sequence[WaveReport]) -> str:
+    """Say how many hosts failed, and whether the error budget bears it; empty: none did.
+
+    :param waves: as for :func:`tolerated`.
+    """
+    last = {result.instance_id: result for wave in waves for result in wave.results}
+    found = (last[host.instance_id] for host in plan.hosts if host.instance_id in last)
+    failed = [one.host for one in found if one.outcome == "failed"]
+    if not failed:
+        return ""
+    number, budget = len(failed), plan.strategy.max_failed if plan.strategy else 0
+    named = ", ".join((*failed[:_NAMED], *["…"][: number > _NAMED]))
+    hosts = f"{number} {'host' if number == 1 else 'hosts'} failed ({named})"
+    if tolerated(plan, waves):
+        return f"{hosts}, within the error budget of {budget}."
+    if number > budget:
+        return f"{hosts}: the error budget of {budget} is used up, so no further host is changed."
+    return f"{hosts}, which no error budget bears: a canary, or a host that was held back."
 
 
 def failed_elsewhere(waves: Iterable[WaveReport], number: int) -> frozenset[str]:
