@@ -81,6 +81,10 @@ class MemoryLedger:
         """Return the entries of some kinds in some chains."""
         return tuple(one for chain in sorted(chains) for one in self.kept.get(chain, ()) if one.kind in kinds)
 
+    def whole(self, chains: Collection[str]) -> dict[str, tuple[Entry, ...]]:
+        """Return the entries of each chain."""
+        return {chain: tuple(self.kept.get(chain, ())) for chain in chains}
+
     def find(self, chain: str, key: str) -> Entry | None:
         """Return the entry with a key."""
         return next((entry for entry in self.kept.get(chain, ()) if entry.key == key), None)

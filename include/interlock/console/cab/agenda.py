@@ -21,7 +21,7 @@ from interlock.domain.catalogue import BoardBook, ServiceCatalogue
 from interlock.domain.change.amended import rule_in_force
 from interlock.domain.dag_names import TRAINS, is_rollback
 from interlock.domain.errors import CatalogueError, LedgerBroken
-from interlock.domain.ledger.chain import Entry, release_chain
+from interlock.domain.ledger.chain import Break, Entry, broken_by, release_chain
 from interlock.domain.ledger.kinds import ROLLOUT_FROZEN
 from interlock.domain.ledger.reading import plan_in
 from interlock.domain.measures.facts import MeasuredRelease
@@ -104,15 +104,31 @@ class Agendas:
         past: dict[str, list[MeasuredRelease]] = {}
         for one in self._measured(readable):
             past.setdefault(one.service, []).append(one)
+        deployed = {service: last for service, each in past.items() if (last := _deployed_last(each))}
         with self.open_ledger() as ledger:
-            return [_for(user, self._item(ledger, run, each, past), each) for run, each in ballots.items()]
+            chains = ledger.whole([release_chain(*run) for run in ballots])
+            frozen = ledger.among([*deployed.values()], [ROLLOUT_FROZEN])
+        running = {service: plan_in([one for one in frozen if one.chain == at]) for service, at in deployed.items()}
+        return [
+            _for(user, self._item(chains.get(release_chain(*run), ()), run, each, past, running), each)
+            for run, each in ballots.items()
+        ]
 
     def _item(
-        self, ledger: Any, run: Run, ballots: Sequence[BallotSeen], past: Mapping[str, Sequence[MeasuredRelease]]
+        self,
+        entries: Sequence[Entry] | Break,
+        run: Run,
+        ballots: Sequence[BallotSeen],
+        past: Mapping[str, Sequence[MeasuredRelease]],
+        running: Mapping[str, RolloutPlan | None],
     ) -> tuple[AgendaItem, str]:
-        """Return an item, and why its record cannot be read."""
+        """Return an item, and why its record cannot be read.
+
+        :param running: service: the frozen plan of the release that production runs.
+        """
         try:
-            entries = ledger.entries(release_chain(*run))
+            if isinstance(entries, Break):
+                raise broken_by(entries)
             if run[0].startswith(TRAINS):
                 return train_item(run, entries, ballots, rule=_rule_of_train(entries)), ""
             plan = plan_in(entries)
@@ -123,7 +139,7 @@ class Agendas:
                 ballots,
                 rule=_rule(entries, plan) if plan else None,
                 past=releases,
-                runs=_runs(ledger, releases) if plan else None,
+                runs=running.get(plan.service) if plan else None,
                 rollback=is_rollback(run[0]),
             )
         except (LedgerBroken, CatalogueError, ValidationError) as error:
@@ -171,13 +187,13 @@ def _rule_of_train(entries: Sequence[Entry]) -> VotingRule | None:
     return train_rule(catalogue, train, usable) if usable else None
 
 
-def _runs(ledger: Any, releases: Iterable[MeasuredRelease]) -> RolloutPlan | None:
-    """Return the frozen plan of the release that production runs; None: none does, or it is not known."""
+def _deployed_last(releases: Iterable[MeasuredRelease]) -> str:
+    """Return the chain of the release that production runs; empty: none does, or it is not known."""
     deployed = [one for one in releases if one.is_deployment and one.ended_at is not None]
     if not deployed:
-        return None
+        return ""
     last = max(deployed, key=lambda one: (one.ended_at, one.run))
-    return plan_in(ledger.among([release_chain(*last.run.split("/", 1))], [ROLLOUT_FROZEN]))
+    return release_chain(*last.run.split("/", 1))
 
 
 def boards_of(book: BoardBook) -> tuple[BoardSeen, ...]:
