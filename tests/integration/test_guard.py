@@ -65,7 +65,7 @@ def glass(console: Console) -> Iterator[Console]:
 def test_of_every_route_of_this_airflow_that_changes_something_the_table_says_what_it_does(console: Console) -> None:
     airflows = {(method, path) for method, path in console.known["routes"]}
     assert len(airflows) > 50
-    known = {(route.method, route.template) for route in ROUTES}
+    known = {(one.method, one.template) for one in ROUTES if not one.template.startswith("/interlock/")}
     assert not airflows - known, "say in interlock/console/control/routes.py what these do to a Dag under control"
     assert not known - airflows, "Airflow has these no more"
 

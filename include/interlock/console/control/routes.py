@@ -1,4 +1,4 @@
-"""Every route of Airflow's API that changes something, and what it does to a Dag.
+"""Every route of Airflow's API that changes something, and what it does to a Dag; and Interlock's own such routes.
 
 The table is complete for the locked version of Airflow: a test fails when Airflow has a route that is not in it. Such a
 route is refused on Dags under control until its row is added.
@@ -18,6 +18,7 @@ class RequestKind(StrEnum):
 
     TRIGGER = "asks for a run at the form"
     ANSWER = "answers a question"
+    ATTACH = "attaches a file to a test case"
     LIST = "reads, though it is no GET"
     OWN = "keeps the reader's own preferences"
     PARSE = "has a Dag's file read again"
@@ -51,6 +52,8 @@ class Route:
 DAG, RUN = "/api/v2/dags/{dag_id}", "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}"
 TASK = RUN + "/taskInstances/{task_id}"
 XCOM, STATE, GROUP = TASK + "/xcomEntries", TASK + "/state-store", RUN + "/taskGroupInstances/{group_id}"
+OWN_TASK = TASK.replace("/api/v2", "/interlock/api/v1") + "/{map_index}"
+"""A task in Interlock's own API."""
 ASSET, BACKFILL = "/api/v2/assets/{asset_id}", "/api/v2/backfills/{backfill_id}"
 
 
@@ -96,6 +99,7 @@ def _of_tasks() -> Iterator[Route]:
     yield Route("PATCH", f"{TASK}/{{map_index}}", RequestKind.EDIT, "TASK_INSTANCE")
     yield Route("PATCH", f"{TASK}/{{map_index}}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
     yield Route("PATCH", f"{TASK}/{{map_index}}/hitlDetails", RequestKind.ANSWER, "HITL_DETAIL")
+    yield Route("POST", OWN_TASK + "/files", RequestKind.ATTACH, "HITL_DETAIL")
     yield Route("PATCH", GROUP, RequestKind.EDIT, "TASK_INSTANCE")
     yield Route("PATCH", f"{GROUP}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
     yield Route("POST", XCOM, RequestKind.EDIT, "XCOM")
