@@ -1,9 +1,10 @@
-"""Measure what releases that wait for their boards cost: Airflow's triggerer and API server, and how soon it wakes.
+"""Measure what releases that wait for their boards cost Airflow's components, and how soon they wake.
 
   python -m benchmarks.waiting [--waiting 0,50,200] [--seconds 30] [--answers 10] [--write PAGE]
 
-It runs an API server, a triggerer and their PostgreSQL, and copies a run so that there are many whose board is waited
-for. Then it answers questions of some of them, one after another, until Airflow has the task to be run again.
+It runs an API server, a scheduler, a triggerer and their PostgreSQL, and copies a run so that there are many whose
+board is waited for. Then it answers questions of some of them, one after another, until Airflow has the task to be run
+again.
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ with create_session() as session:
         )
 """
 """Has the tasks of runs wait, as Airflow does when a task defers."""
+AHEAD = """
+UPDATE task_instance SET state = NULL, start_date = NULL, end_date = NULL
+WHERE dag_id = %s AND run_id = ANY(%s) AND split_part(task_id, '.', 1) = ANY(%s)
+"""
+"""What comes after the board has not begun: at each look, the scheduler asks whether it may."""
+STAGES_AHEAD = ["communication", "implementation", "verification", "closure"]
+RUNS = "UPDATE dag_run SET state = %s, start_date = now() WHERE dag_id = %s AND run_id = ANY(%s)"
 OPEN = """
 INSERT INTO hitl_detail (ti_id, options, subject, params, params_input, assignees, created_at)
 SELECT id, '["Approve", "Reject"]', 'Vote', '{}', '{}', '[{"id": "ben", "name": "ben"}]', now()
@@ -71,10 +79,11 @@ STILL = "SELECT count(*) FROM task_instance WHERE dag_id = %s AND run_id = %s AN
 class Airflow:
     """The processes that are measured, and their database."""
 
-    def __init__(self, console: Console, triggerer: subprocess.Popen[bytes]) -> None:
-        self._console, self._triggerer = console, psutil.Process(triggerer.pid)
+    def __init__(self, console: Console, **started: subprocess.Popen[bytes]) -> None:
+        self._console = console
         ours = psutil.Process().children()
-        (self._server,) = [one for one in ours if "tests.integration.console_airflow" in one.cmdline()]
+        (server,) = [one for one in ours if "tests.integration.console_airflow" in one.cmdline()]
+        self._processes = {"api-server": server, **{who: psutil.Process(one.pid) for who, one in started.items()}}
 
     def run(self, statement: str, *values: object) -> object:
         """Run a statement; return the first value that it finds."""
@@ -87,15 +96,18 @@ class Airflow:
 
     def used(self) -> dict[str, float]:
         """Return the seconds of a processor that each has used."""
+        return {who: sum(map(_seconds, _family(one))) for who, one in self._processes.items()}
+
+    def memory(self) -> dict[str, float]:
+        """Return the MiB that the processes of each have for themselves."""
         return {
-            "API server": _seconds(self._server),
-            "Triggerer": sum(map(_seconds, (self._triggerer, *self._triggerer.children(recursive=True)))),
+            who: sum(process.memory_full_info().uss for process in _family(one)) / 2**20
+            for who, one in self._processes.items()
         }
 
-    def memory(self) -> float:
-        """Return the MiB that the triggerer's processes have for themselves."""
-        every = (self._triggerer, *self._triggerer.children(recursive=True))
-        return float(sum(one.memory_full_info().uss for one in every)) / 2**20
+
+def _family(process: psutil.Process) -> tuple[psutil.Process, ...]:
+    return (process, *process.children(recursive=True))
 
 
 def _seconds(process: psutil.Process) -> float:
@@ -104,10 +116,10 @@ def _seconds(process: psutil.Process) -> float:
 
 
 @contextmanager
-def triggerer(environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Airflow's triggerer."""
+def component(name: str, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Airflow's triggerer or scheduler."""
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"]
+        command = [sys.executable, "-m", "airflow", name, "--skip-serve-logs"]
         with subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT) as process:
             try:
                 yield process
@@ -122,7 +134,7 @@ def measure(airflow: Airflow, names: list[str], seconds: float, answers: int) ->
     time.sleep(seconds)
     took = time.monotonic() - began
     found = {f"{who} (% of a processor)": 100 * (now - before[who]) / took for who, now in airflow.used().items()}
-    found["Memory of the triggerer (MiB)"] = airflow.memory()
+    found |= {f"{who}, memory (MiB)": mib for who, mib in airflow.memory().items()}
     woke = []
     for name in names[:answers]:
         airflow.run(ANSWER, RELEASE, name, ASKS)
@@ -158,17 +170,27 @@ def main() -> int:
             **settings_of(home, int(urlsplit(at.base).port or 0)),
             f"AIRFLOW_CONN_{resources.AIRFLOW.upper()}": at.base.replace("://", f"://{READER}:{READER}@"),
             "AIRFLOW__TRIGGERER__CAPACITY": "1000",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "1",
         }
         environment.pop("_AIRFLOW_PROCESS_CONTEXT")
-        with triggerer(environment, home / "triggerer.log") as process:
-            airflow = Airflow(at, process)
+        with (
+            component("triggerer", environment, home / "triggerer.log") as trig,
+            component("scheduler", environment, home / "scheduler.log") as sched,
+        ):
+            airflow = Airflow(at, triggerer=trig, scheduler=sched)
             names = copy_runs(at.postgres, sum(sizes))
             airflow.run(OPEN, RELEASE, names, ASKS)
+            airflow.run(AHEAD, RELEASE, names, STAGES_AHEAD)
+            airflow.run(RUNS, "success", RELEASE, names)
+            airflow.run("UPDATE dag SET is_paused = false, is_stale = false WHERE dag_id = %s", RELEASE)
             for size in sizes:
                 some, names = names[:size], names[size:]
+                airflow.run(RUNS, "running", RELEASE, some)
                 given = json.dumps([RELEASE, ASKS, WAITS, resources.AIRFLOW, *some])
                 subprocess.run([sys.executable, "-c", DEFER], input=given.encode(), env=environment, check=True)
                 columns.append(measure(airflow, some, options.seconds, options.answers))
+                airflow.run(RUNS, "failed", RELEASE, some)
                 airflow.run("UPDATE task_instance SET state = 'failed', trigger_id = NULL WHERE state = 'deferred'")
     rows = [f"| Releases that wait | {' | '.join(map(str, sizes))} |", f"| --- |{' --- |' * len(sizes)}"]
     for what in dict.fromkeys(what for column in columns for what in column):
