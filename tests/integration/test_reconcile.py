@@ -519,6 +519,19 @@ def test_what_a_release_brought_is_what_a_host_runs(ledger: Ledger, run: Run, ho
     assert run(reconcile_hosts.check_hosts) == 1, "a host that somebody took back by hand"
 
 
+def enter_test(ledger: Ledger) -> None:
+    """Have a task of the release enter the test environment in order to deploy to it."""
+    by = Admittance(holder=CHAIN, task="quality.deploy_to_test", attempt=1, purpose="deploy")
+    record(ledger, ENVIRONMENT_ENTERED, by.model_dump(mode="json"), place_of("test", "bike-shop"))
+
+
+def deployed_to_test(ledger: Ledger, release: str) -> None:
+    """Have a release deployed to two hosts of the test environment, by the ledger."""
+    enter_test(ledger)
+    results = tuple(releases.host_result(number).model_copy(update={"after": release}) for number in (1, 2))
+    record(ledger, TEST_DEPLOYED, TestDeployment(environment="test", results=results, base_urls=()).to_xcom())
+
+
 def test_a_host_before_production_that_runs_what_no_release_brought_there_last_is_drift(
     ledger: Ledger, run: Run, hosts: dict[str, str | None]
 ) -> None:
@@ -530,14 +543,7 @@ def test_a_host_before_production_that_runs_what_no_release_brought_there_last_i
         running.take(entry for chain in (CHAIN, INSTALLATION) for entry in ledger.entries(chain))
         return [one.what for one in running.differences("bike-shop", "test")]
 
-    def enter() -> None:
-        by = Admittance(holder=CHAIN, task="quality.deploy_to_test", attempt=1, purpose="deploy")
-        record(ledger, ENVIRONMENT_ENTERED, by.model_dump(mode="json"), place_of("test", "bike-shop"))
-
-    enter()
-    results = tuple(releases.host_result(number).model_copy(update={"after": old}) for number in (1, 2))
-    done = TestDeployment(environment="test", results=results, base_urls=())
-    record(ledger, TEST_DEPLOYED, done.to_xcom())
+    deployed_to_test(ledger, old)
     assert run(reconcile_hosts.check_hosts) == 0
     hosts[address] = "9.9.9-deadbeef"
     assert run(reconcile_hosts.check_hosts) == 2, "these are the hosts of production, too"
@@ -547,11 +553,34 @@ def test_a_host_before_production_that_runs_what_no_release_brought_there_last_i
     record(ledger, "acceptance.decided", releases.decision().to_xcom())
     assert run(reconcile_hosts.check_hosts) == 0, "it is told once, wherever it would belong now"
     hosts[address] = "9.9.8-deadbeef"
-    enter()
+    enter_test(ledger)
     record(ledger, "artifact.built", releases.artifact().to_xcom())
     hosts[releases.host(1).address] = releases.artifact().release
     assert run(reconcile_hosts.check_hosts) == 3, "two of production, and one that no release under way brings to test"
     assert "9.9.8-deadbeef" in drift()[0]
+
+
+def test_a_release_that_comes_while_hosts_before_production_are_asked_is_no_drift(
+    ledger: Ledger, run: Run, hosts: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interlock.adapters.hosts import fleet as ssh_hosts
+
+    deployed_to_test(ledger, "1.0.0-0123456789ab")
+    assert run(reconcile_hosts.check_hosts) == 0
+    look, admitted = ssh_hosts.look_at_hosts, []
+
+    async def while_it_comes(*args: Any, admission: Any, **more: Any) -> Any:
+        looks = await look(*args, admission=admission, **more)
+        if admission.environment == "test":
+            admitted.append(admission)
+            deployed_to_test(ledger, "2.0.0-0123456789ab")
+        return looks
+
+    monkeypatch.setattr(ssh_hosts, "look_at_hosts", while_it_comes)
+    assert run(reconcile_hosts.check_hosts) == 0
+    assert admitted
+    monkeypatch.setattr(ssh_hosts, "look_at_hosts", look)
+    assert run(reconcile_hosts.check_hosts) == 2, "the next check sees that it did not come to two hosts"
 
 
 # --- the files of hosts
