@@ -6,16 +6,14 @@ answers what the test says. Automations, which moto does not have, are those of 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import urllib.request
-import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.runbook.aws_actions import Automation, Function, RunCommand, Snapshot, without_repeats
 from interlock.adapters.signing.signing import generate_key, load_signer
 from interlock.domain.catalogue.runbook_file import DocumentStep, FunctionStep, SnapshotStep
-from interlock.domain.errors import AssetMissing, TransientError
+from interlock.domain.errors import AssetMissing, ReleaseError, TransientError
 from interlock.domain.ledger.kinds import ROLLOUT_FROZEN, STEP_BEGUN, STEP_ENDED
 from interlock.domain.records import RolloutPlan
 from interlock.domain.runbook.planning import planned_steps
@@ -38,6 +36,7 @@ from tests.factories import releases
 from tests.integration.automations import Automations, automations
 from tests.integration.ledger_server import ledger_connection
 from tests.runbook_worker import client_of
+from tests.shop_aws import answers, documented_rights, make_database, make_document, make_function
 from tests.unit.domain.test_runbook import TELL, service, step
 
 pytestmark = pytest.mark.timeout(900)
@@ -54,53 +53,12 @@ def endpoint() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    tell(url, "config", {"lambda": {"use_docker": False}})
-    make_database(url)
-    make_function(url)
-    make_document(url)
+    answers(url, "eu-west-3")
+    make_database(client_of(url, "rds"))
+    make_function(client_of(url, "iam"), client_of(url, "lambda"))
+    make_document(client_of(url, "ssm"))
     yield url
     server.stop()
-
-
-def tell(url: str, path: str, what: dict[str, Any]) -> None:
-    about = {"Content-Type": "application/json"}
-    asked = urllib.request.Request(f"{url}/moto-api/{path}", json.dumps(what).encode(), about, method="POST")
-    with urllib.request.urlopen(asked, timeout=10):
-        pass
-
-
-def make_database(url: str) -> None:
-    client_of(url, "rds").create_db_instance(
-        DBInstanceIdentifier="shop",
-        DBInstanceClass="db.t3.micro",
-        Engine="postgres",
-        MasterUsername="shop",
-        MasterUserPassword="only-for-this-test",
-        AllocatedStorage=10,
-    )
-
-
-def make_function(url: str) -> None:
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as packed:
-        packed.writestr("notify.py", "def handler(event, context):\n    return event\n")
-    role = client_of(url, "iam").create_role(RoleName="notify", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    functions = client_of(url, "lambda")
-    functions.create_function(
-        FunctionName="notify",
-        Runtime="python3.11",
-        Role=role,
-        Handler="notify.handler",
-        Code={"ZipFile": code.getvalue()},
-        Publish=True,
-    )
-    functions.create_alias(FunctionName="notify", Name="live", FunctionVersion="1")
-
-
-def make_document(url: str) -> None:
-    what = {"action": "aws:runShellScript", "name": "flush", "inputs": {"runCommand": ["true"]}}
-    content = json.dumps({"schemaVersion": "2.2", "description": "Flush", "mainSteps": [what]})
-    client_of(url, "ssm").create_document(Name="Shop-Flush", DocumentType="Command", Content=content)
 
 
 @pytest.fixture(scope="module")
@@ -239,8 +197,7 @@ def test_a_command_of_ssm_is_sent_once_or_people_are_asked(release: Any, endpoin
 def test_a_function_is_called_once_or_people_are_asked(release: Any, endpoint: str, point: str) -> None:
     one = release({"function": FUNCTION})
     assert one.plan.steps[0].pinned["forward"]["version"] == "1", "the version that the alias means"
-    for answer in ("first", "second"):
-        tell(endpoint, "static/lambda-simple/response", {"results": [answer], "region": "eu-west-3"})
+    answers(endpoint, "eu-west-3", "first", "second")
     one.killed(point)
     said = one.does()
     if point == "before_the_intent":
@@ -355,3 +312,39 @@ def test_what_nobody_can_be_asked_was_not_begun() -> None:
     assert "could not be asked" in sent.reason
     with pytest.raises(TransientError):
         Automation(DocumentStep(connection="x", name="Shop-Dns"), ssm).begin(ID, {"version": "1"})
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "place"),
+    [
+        ("`snapshot`", "rds", lambda client, _: Snapshot(SnapshotStep(connection="x", instance="shop"), client)),
+        ("`function`", "lambda", lambda client, _: Function(FunctionStep(**FUNCTION), client, client)),
+        (
+            "`document` with `host`",
+            "ssm",
+            lambda client, instance: RunCommand(
+                DocumentStep(connection="x", name="Shop-Flush", host="h", ask=("rita",)), client, client, instance
+            ),
+        ),
+        (
+            "`document`, Automation",
+            "ssm",
+            lambda client, _: Automation(DocumentStep(connection="x", name="Shop-Dns"), client),
+        ),
+    ],
+)
+def test_a_step_calls_what_the_documentation_gives_its_connection_a_right_to_and_nothing_else(
+    endpoint: str, ours: Automations, row: str, kind: str, place: Any
+) -> None:
+    client = client_of(ours.endpoint if "Automation" in row else endpoint, kind)
+    called: set[str] = set()
+    client.meta.events.register("before-call", lambda model, **_: called.add(model.name))
+    one = place(client, make_instance(endpoint))
+    pinned = one.pin()
+    one.begin(ID, pinned)
+    one.look(ID, pinned, NOW)
+    with suppress(ReleaseError):  # it has ended
+        one.stop(ID, NOW)
+    actions = {f"{kind}:{'InvokeFunction' if name == 'Invoke' else name}" for name in called}
+    implied = {"ssm:AddTagsToResource", "iam:PassRole"}  # of an Automation: AWS asks for them when it is begun
+    assert actions == set(documented_rights(row)) - implied
