@@ -10,7 +10,6 @@ READY := .venv/.installed
 TESTED := .venv/.installed-test
 INTERLOCK := $(BIN)/python -m interlock
 STACK := $(INTERLOCK) stack
-VENDOR := include/interlock/console/vendor
 UI := include/interlock/console/ui
 export PYTHONPATH := $(CURDIR)/include
 define MAKE_ENVIRONMENT
@@ -22,7 +21,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo cluster down status hosts logs reset evidence test test-cluster thorough tools attacks faults chaos migrations mutated-releases told-changes mutation \
-        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-forecast bench-waiting bench-others bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock vendor api ui
+        bench-fanout bench-schedule bench-verify bench-permits bench-dags bench-ledger bench-reconcile bench-board bench-forecast bench-waiting bench-others bench-canary bench-environments lint format catalogue trains schemas policy-backtest lock api ui
 
 help: ## list the commands
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -166,14 +165,6 @@ ui: api ## build the pages made with React, as their package-lock.json says (nee
 	@cd $(UI) && npm ci --ignore-scripts --no-audit --no-fund && npm run --silent client && npm run --silent check \
 	    && npm run --silent build
 	@rm -rf $(UI)/node_modules
-
-vendor: ## bring the console's JavaScript anew, as its package-lock.json says (needs npm)
-	@cd $(VENDOR) && npm ci --ignore-scripts --no-audit --no-fund
-	@cd $(VENDOR)/node_modules/fullcalendar && cp all/global.js ../../fullcalendar.js \
-	    && cp themes/classic/global.js ../../fullcalendar-theme.js && cp skeleton.css ../../fullcalendar-skeleton.css \
-	    && cp themes/classic/theme.css ../../fullcalendar-theme.css \
-	    && cp themes/classic/palette.css ../../fullcalendar-palette.css && cp LICENSE.md ../../fullcalendar-LICENSE.md
-	@rm -rf $(VENDOR)/node_modules
 
 lock: $(READY) ## resolve the requirements again (UPGRADE=1: to the newest versions that they allow)
 	@$(LOCK) requirements-test.txt -o requirements-test.lock

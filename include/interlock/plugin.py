@@ -11,42 +11,28 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
-RUN = "dag_id={DAG_ID}&run_id={RUN_ID}"
-
 
 class InterlockPlugin(AirflowPlugin):
     """Release management on Airflow."""
 
     name = "interlock"
 
-    external_views: ClassVar[list[dict[str, Any]]] = [
-        {
-            "name": "Release",
-            "href": f"interlock/release?{RUN}",
-            "destination": "dag_run",
-            "url_route": "release",
-        },
-        {
-            "name": "Quality report",
-            "href": f"interlock/quality?{RUN}",
-            "destination": "dag_run",
-            "url_route": "quality-report",
-        },
-        {
-            "name": "Test matrix",
-            "href": f"interlock/tests?{RUN}",
-            "destination": "dag_run",
-            "url_route": "test-matrix",
-        },
+    react_apps: ClassVar[list[dict[str, Any]]] = [
+        *(
+            {
+                "name": name,
+                "bundle_url": "interlock/static/pages.js",
+                "destination": "dag_run",
+                "url_route": name.lower().replace(" ", "-"),
+            }
+            for name in ("Release", "Quality report", "Test matrix")
+        ),
         {
             "name": "Release calendar",
-            "href": "interlock/calendar",
+            "bundle_url": "interlock/static/calendar.js",
             "destination": "nav",
             "url_route": "release-calendar",
         },
-    ]
-
-    react_apps: ClassVar[list[dict[str, Any]]] = [
         {
             "name": "Board",
             "bundle_url": "interlock/static/pages.js",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -209,10 +208,10 @@ def test_a_day_of_a_release_office(stack: Stack, rita: Colleague, browser: Brows
         coras.goto(url)
         expect(coras.get_by_test_id("interlock-home").get_by_role("alert").filter(has_text=stopped)).to_have_text(seen)
         coras.goto(f"{url}/plugin/release-calendar")
-        calendar = coras.frame_locator("iframe[title='Release calendar']")
+        calendar = coras.get_by_test_id("interlock-calendar")
         expect(calendar.get_by_role("alert").filter(has_text=stopped)).to_have_text(seen)
-        coras.goto(f"{url}/interlock/release?dag_id={DAG}&run_id={quote(morning.id, safe='')}")
-        expect(coras.get_by_role("alert")).to_have_text(seen)
+        coras.goto(f"{url}/{run_page(DAG, morning.id)}/plugin/release")
+        expect(coras.get_by_test_id("interlock-release").get_by_role("alert")).to_have_text(seen)
     until("the stop to be recorded", lambda: stop.state in ENDED)
     assert olga.get(f"dags/{EMERGENCY_STOP}/details")["params"]["lift"]["schema"]["examples"] == ["bike-shop"]
     lifted = olga.start(EMERGENCY_STOP, {**form, "hours": 1, "lift": "bike-shop"})

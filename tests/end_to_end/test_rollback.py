@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -192,6 +193,6 @@ def test_a_canary_is_watched_judged_and_followed(stack: Stack, rita: Colleague) 
     restarted = run.result("implementation.restart_baseline")["results"]
     assert [(one["outcome"], one["after"]) for one in restarted] == [("unchanged", restarted[0]["before"])]
     assert run.result("implementation.settle_canary")["approved"]
-    query = {"dag_id": DAG, "run_id": run.id}
-    pages = rita.request("GET", f"{stack.settings.airflow_url}/interlock/reports", params=query).json()
+    of_run = f"{stack.settings.airflow_url}/interlock/api/v1/dags/{DAG}/dagRuns/{quote(run.id, safe='')}"
+    pages = rita.request("GET", f"{of_run}/reports").json()
     assert "canary" in pages["stages"]

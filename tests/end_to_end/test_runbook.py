@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
 from interlock.adapters.airflow.rest_api import AirflowApi
+from interlock.domain.paths import run_page
 from interlock.estate.airflow.accounts import passwords
 from interlock.estate.world import aws
 from interlock.verify.__main__ import verify
@@ -148,7 +149,7 @@ def test_each_step_is_done_once_in_its_place_planned_against_actual(stack: Stack
     with chromium() as browser, opened_page(browser) as page:
         page.goto(stack.settings.airflow_url)
         log_in(page, "rita", passwords(stack.settings)["rita"])
-        page.goto(f"{stack.settings.airflow_url}/interlock/release?dag_id={DAG}&run_id={quote(first.id, safe='')}")
+        page.goto(f"{stack.settings.airflow_url}/{run_page(DAG, first.id)}/plugin/release")
         rows = page.get_by_role("row")
         for title, planned in (("Tell the bank", "5 min"), ("Close the books", "60 s")):
             expect(rows.filter(has_text=title).filter(has_text=planned).first).to_be_visible()

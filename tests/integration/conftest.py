@@ -13,7 +13,9 @@ from tests.integration.console_server import Console, console_server
 from tests.integration.ledger_server import begin_again, ledger_server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
+
+VIEW: ViewportSize = {"width": 1400, "height": 1150}
 
 
 @pytest.fixture(scope="session")
@@ -68,26 +70,33 @@ def logged_in(airflow: str, browser: Browser, user: str) -> Any:
 @pytest.fixture(scope="module")
 def readers(airflow: str, browser: Browser, login: Any) -> Iterator[BrowserContext]:
     """Return rita's browser, which loads and compiles Airflow's pages once for all tests of a module."""
-    view = {"width": 1400, "height": 1150}
-    with opened_context(browser, viewport=view, timezone_id="Europe/Berlin", storage_state=login) as context:
+    with opened_context(browser, viewport=VIEW, timezone_id="Europe/Berlin", storage_state=login) as context:
         yield context
 
 
-@pytest.fixture
-def page(airflow: str, readers: BrowserContext, login: Any) -> Iterator[Page]:
-    """Return a page of rita's browser; what it asks of another server, or the content policy stops, fails the test."""
-    strangers: list[str] = []
-    stopped: list[str] = []
+@pytest.fixture(scope="module")
+def tab(airflow: str, readers: BrowserContext) -> tuple[Page, list[str]]:
+    """Return a page of rita's browser, and what it asked of another server or a content policy stopped, as it comes."""
+    opened, wrong = readers.new_page(), []
     ours = (airflow, "data:", "blob:")
-    opened = readers.new_page()
-    opened.on("request", lambda asked: strangers.extend(() if asked.url.startswith(ours) else (asked.url,)))
-    opened.on("console", lambda line: stopped.extend((line.text,) if "Content Security Policy" in line.text else ()))
+    opened.on("request", lambda asked: wrong.extend(() if asked.url.startswith(ours) else (asked.url,)))
+    opened.on("console", lambda line: wrong.extend((line.text,) if "Content Security Policy" in line.text else ()))
+    return opened, wrong
+
+
+@pytest.fixture
+def page(airflow: str, readers: BrowserContext, login: Any, tab: tuple[Page, list[str]]) -> Iterator[Page]:
+    """Return a page of rita's browser; what it asks of another server, or the content policy stops, fails the test.
+
+    It is the same one for all tests of a module, so that they need not load Airflow anew: see ``browser.visit``.
+    """
+    opened, wrong = tab
     yield opened
-    # The next test finds nothing of this one: no choice that Airflow's pages remember, no other login.
-    kept = {"origin": airflow, "storageTypes": "cookies,local_storage"}
+    # The next test finds nothing of this one: no made-up answer, no choice that Airflow remembers, no other login.
+    opened.unroute_all(behavior="ignoreErrors")
+    opened.set_viewport_size(VIEW)
+    kept = {"origin": airflow, "storageTypes": "local_storage"}
     readers.new_cdp_session(opened).send("Storage.clearDataForOrigin", kept)
-    opened.close()
-    readers.clear_cookies()
-    readers.add_cookies(login["cookies"])
-    assert strangers == []
-    assert stopped == []
+    readers.add_cookies(login["cookies"])  # never without: a page that is logged out loads itself anew
+    found, wrong[:] = list(wrong), []
+    assert found == []

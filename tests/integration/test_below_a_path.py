@@ -75,7 +75,7 @@ def test_mails_and_calendars_lead_below_the_path(console: Console, monkeypatch: 
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", f"https://airflow.example.com{BELOW}/")
     assert page_link("dags/x") == f"<https://airflow.example.com{BELOW}/dags/x>"
     when = "start=2026-11-01T00:00:00Z&end=2026-12-31T00:00:00Z"
-    feed = console.ask("audrey", "GET", f"/interlock/schedule?{when}").json()["feed"]
+    feed = console.ask("audrey", "GET", f"/interlock/api/v1/schedule?{when}").json()["feed"]
     text = httpx.get(f"{console.base}/{feed}", timeout=60).raise_for_status().text
     links = [line.partition(":")[2] for line in text.splitlines() if line.startswith("URL")]
     assert all(urlsplit(link).path.startswith(f"{BELOW}/") for link in links), links
@@ -86,12 +86,12 @@ def test_the_pages_of_a_release_find_airflow_and_lead_to_it(console: Console) ->
         page.goto(f"{console.base}/dags/{RELEASE}/runs/{RUN}/plugin/release")
         log_in(page, "cora", "cora")
         page.goto(f"{console.base}/dags/{RELEASE}/runs/{RUN}/plugin/release")
-        shown = page.frame_locator("iframe[title=Release]")
+        shown = page.get_by_test_id("interlock-release")
         expect(shown.get_by_role("heading", name="Bike shop 1.1.0 running")).to_be_visible()
         shown.get_by_role("link", name="Build and configure").click()
         page.wait_for_url(f"**{BELOW}/dags/**/tasks/group/build**")
         page.goto(f"{console.base}/plugin/release-calendar")
-        calendar = page.frame_locator("iframe[title='Release calendar']")
+        calendar = page.get_by_test_id("interlock-calendar")
         expect(calendar.get_by_role("tab", name="Week")).to_be_visible()
         page.goto(f"{console.base}/")
         home = page.get_by_test_id("interlock-home")

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from icalendar import Calendar
-from playwright.sync_api import FrameLocator, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from interlock.adapters.calendars.feeds import path_of_copy
 from interlock.domain.calendars.bookings import booking_chain
@@ -29,6 +29,7 @@ from interlock.domain.ledger.kinds import (
 )
 from interlock.domain.trains.arrivals import Arrival, PassengerOutcome
 from interlock.domain.trains.manifest import LeftBehind, PlannedRun
+from tests.browser import visit
 from tests.integration.console_airflow import BACKED_OUT_ID, RELEASE, ROOT, RUN_ID
 from tests.integration.console_server import Console, console_server
 from tests.unit.domain.test_train_manifest import manifest
@@ -151,7 +152,7 @@ def schedule(console: Console, user: str, days: int = 60) -> dict[str, Any]:
     asked = (
         f"start={quote((NOW - timedelta(days=2)).isoformat())}&end={quote((NOW + timedelta(days=days)).isoformat())}"
     )
-    answer = console.ask(user, "GET", f"/interlock/schedule?{asked}")
+    answer = console.ask(user, "GET", f"/interlock/api/v1/schedule?{asked}")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -263,7 +264,7 @@ def test_runs_are_shown_to_those_who_may_read_them_and_nobody_reads_without_logg
     assert "freeze" in kinds
     assert not kinds & {"release", "booking", "train"}
     assert "severe" not in {one["state"] for one in schedule(console, "nora")["items"]}
-    for path in ("calendar", "schedule?start=2027-01-01T00:00:00Z&end=2027-02-01T00:00:00Z", "calendar.ics"):
+    for path in ("api/v1/schedule?start=2027-01-01T00:00:00Z&end=2027-02-01T00:00:00Z", "calendar.ics"):
         assert httpx.get(f"{airflow}/interlock/{path}").status_code in (401, 422)
 
 
@@ -292,14 +293,14 @@ def test_the_feed_is_read_with_the_token_of_somebody_and_no_other(airflow: str, 
     assert "backed out" not in nora.text
 
 
-def opened(airflow: str, page: Page) -> FrameLocator:
-    page.goto(f"{airflow}/plugin/release-calendar")
-    shown = page.frame_locator("iframe[title='Release calendar']")
+def opened(airflow: str, page: Page) -> Locator:
+    visit(page, f"{airflow}/plugin/release-calendar")
+    shown = page.get_by_test_id("interlock-calendar")
     expect(shown.get_by_text("The yearly audit").first).to_be_visible()
     return shown
 
 
-def next_week(shown: FrameLocator) -> None:
+def next_week(shown: Locator) -> None:
     shown.get_by_role("tab", name="Week").click()
     shown.get_by_role("button", name="Next Week").click()
     expect(shown.get_by_text("The spring fair: Scope is fixed")).to_be_visible()
@@ -309,7 +310,7 @@ def color(one: Locator, part: str = "") -> str:
     return str(one.first.evaluate("(one, part) => getComputedStyle(one, part).backgroundColor", part))
 
 
-def legend(shown: FrameLocator, text: str) -> str:
+def legend(shown: Locator, text: str) -> str:
     return color(shown.locator(".legend li", has_text=text), "::before")
 
 
@@ -383,23 +384,20 @@ def test_the_tab_release_of_a_train_says_who_did_not_come_along_and_why(airflow:
     left = LeftBehind(service="bike-shop", late=False, why="it runs 1.2.0 already")
     outcome = PassengerOutcome(service="bike-shop", boarded=False, outcome="left behind", reason=left.why)
     results = {
-        "boarding.open_train": PlannedRun(train="weekly", departure=SATURDAY, cut_off=SATURDAY, asked_by="rita"),
-        "boarding.freeze_manifest": manifest(title="The weekly train", left=(left,)),
-        "arrival.record_arrival": Arrival(train="weekly", departure=SATURDAY, departed=True, passengers=(outcome,)),
+        "opened": PlannedRun(train="weekly", departure=SATURDAY, cut_off=SATURDAY, asked_by="rita"),
+        "manifest": manifest(title="The weekly train", left=(left,)),
+        "arrival": Arrival(train="weekly", departure=SATURDAY, departed=True, passengers=(outcome,)),
     }
-    entries = [{"task_id": task, "map_index": -1, "key": "return_value", "timestamp": "1"} for task in results]
 
-    def result_of(route: Route) -> None:
-        task = route.request.url.split("/taskInstances/")[1].split("/")[0]
-        route.fulfill(json={"value": results[task].to_xcom()})
+    def left_there(route: Route) -> None:
+        reply = route.fetch()
+        found = reply.json()
+        found["records"] |= {name: one.to_xcom() for name, one in results.items()}
+        route.fulfill(response=reply, json=found)
 
-    page.route("**/taskInstances/*/xcomEntries/return_value?**", result_of)
-    page.route(
-        "**/taskInstances/~/xcomEntries?**",
-        lambda route: route.fulfill(json={"xcom_entries": entries, "total_entries": len(entries)}),
-    )
-    page.goto(f"{airflow}/dags/train_weekly/runs/{BY_HAND}/plugin/release")
-    shown = page.frame_locator("iframe[title=Release]")
+    page.route("**/records?", left_there)
+    visit(page, f"{airflow}/dags/train_weekly/runs/{BY_HAND}/plugin/release")
+    shown = page.get_by_test_id("interlock-release")
     expect(shown.get_by_role("heading", name="The weekly train departed without passengers")).to_be_visible()
     expect(shown.get_by_text("No service is on board.")).to_be_visible()
     expect(shown.get_by_role("row", name="bike-shop nothing new it runs 1.2.0 already")).to_be_visible()
@@ -416,25 +414,26 @@ def test_an_emergency_stop_in_force_is_on_the_pages(airflow: str, console: Conso
         payload = declared.model_dump(mode="json")
         ledger.append(INSTALLATION, EMERGENCY_STOP_DECLARED, payload, actor="olga", key="stop")
     try:
-        assert httpx.get(f"{airflow}/interlock/in_force").status_code == 401
-        for path in ("in_force", f"in_force?dag_id={RELEASE}", "in_force?dag_id=train_weekly"):
-            found = console.ask("nora", "GET", f"/interlock/{path}").json()
+        assert httpx.get(f"{airflow}/interlock/api/v1/in-force").status_code == 401
+        for asked in ("", f"?dag_id={RELEASE}", "?dag_id=train_weekly"):
+            found = console.ask("nora", "GET", f"/interlock/api/v1/in-force{asked}").json()
             assert found["stops"] == [str(declared)]
             assert "audit in calendars/audit.yaml" in "".join(found["freezes"])
         for unknown in ("release_nothing", "train_nothing"):
-            assert console.ask("nora", "GET", f"/interlock/in_force?dag_id={unknown}").status_code == 503
+            assert console.ask("nora", "GET", f"/interlock/api/v1/in-force?dag_id={unknown}").status_code == 503
         banner = f"Emergency stop in force: {declared}"
         both = [banner, re.compile("^Freeze in force: .*The yearly audit")]
         expect(opened(airflow, page).get_by_role("alert")).to_have_text(both)
-        page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(RUN_ID, safe='')}")
-        expect(page.get_by_role("alert")).to_have_text(both)
-        page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
-        expect(page.get_by_role("heading", name="Stages")).to_be_visible()
-        expect(page.get_by_role("alert")).to_have_count(0)  # it has ended: nothing stops it
-        page.goto(airflow)
+        tab = page.get_by_test_id("interlock-release")
+        visit(page, f"{airflow}/dags/{RELEASE}/runs/{quote(RUN_ID, safe='')}/plugin/release")
+        expect(tab.get_by_role("alert")).to_have_text(both)
+        visit(page, f"{airflow}/dags/{RELEASE}/runs/{quote(BACKED_OUT_ID, safe='')}/plugin/release")
+        expect(tab.get_by_role("heading", name="Stages")).to_be_visible()
+        expect(tab.get_by_role("alert")).to_have_count(0)  # it has ended: nothing stops it
+        visit(page, f"{airflow}/")
         expect(page.get_by_test_id("interlock-home").get_by_role("alert")).to_have_text(both)
     finally:
         with console.ledger() as ledger:
             lifted = {"id": "a1", "by": "maya", "scope": "bike-shop", "reason": "It is out"}
             ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, lifted, actor="maya", key="lift")
-    assert console.ask("nora", "GET", "/interlock/in_force").json()["stops"] == []
+    assert console.ask("nora", "GET", "/interlock/api/v1/in-force").json()["stops"] == []

@@ -7,7 +7,6 @@ records: ``test_guard``.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,13 +23,13 @@ from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.kinds import CHAT_FAILED, FINDING
 from interlock.domain.paths import question_page
 from interlock.domain.records import Blob, Communication
-from tests.browser import BROWSER_WAIT_MS, opened_context, opened_page
+from tests.browser import BROWSER_WAIT_MS, opened_context, opened_page, visit
 from tests.integration.console_airflow import BACKED_OUT_ID, OTHER, PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console
 
 from .conftest import logged_in
 
-RUN = quote(RUN_ID, safe="")
+RUN, BACKED_OUT = quote(RUN_ID, safe=""), quote(BACKED_OUT_ID, safe="")
 DAG = f"/api/v2/dags/{RELEASE}"
 TASKS = f"{DAG}/dagRuns/{RUN}/taskInstances"
 GATE = f"{TASKS}/rollout.await_board"
@@ -226,10 +225,12 @@ def test_dags_that_release_nothing_are_left_to_airflows_own_rules(airflow: str) 
 
 QUERY = f"dag_id={RELEASE}&run_id={RUN}"
 DOCS = f"/interlock/docs/{RELEASE}/{RUN}/quality"
-PAGES = [*(f"/interlock/{name}?{QUERY}" for name in ("release", "quality", "tests", "reports")), f"{DOCS}/index.html"]
+OF_RUN = f"/interlock/api/v1/dags/{RELEASE}/dagRuns"
+PARTS = ("records", "progress", "findings", "files", "matrix", "reports")
+PAGES = [*(f"{OF_RUN}/{RUN}/{name}" for name in PARTS), f"{DOCS}/index.html"]
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/interlock/static/release.js"])
+@pytest.mark.parametrize("path", [*PAGES, "/interlock/static/calendar.js"])
 def test_no_page_is_open_to_strangers(airflow: str, path: str) -> None:
     assert httpx.get(airflow + path).status_code == 401
 
@@ -240,7 +241,7 @@ def test_a_page_is_for_those_who_may_read_the_runs_of_the_dag(airflow: str, path
     assert ask(airflow, "board_clerk", "GET", path).status_code == 403
     answer = ask(airflow, "ben", "GET", path)
     assert answer.status_code == 200
-    if "reports" not in path:
+    if path.endswith(".html"):
         assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["content-type"].startswith("text/html")
 
@@ -272,7 +273,7 @@ def test_data_docs_are_shown_without_any_script_of_theirs(airflow: str) -> None:
     assert policy.startswith("sandbox allow-same-origin; default-src 'none'")
     assert "script-src" not in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert ask(airflow, "ben", "GET", f"/interlock/reports?{QUERY}").json() == {"stages": ["quality"]}
+    assert ask(airflow, "ben", "GET", f"{OF_RUN}/{RUN}/reports").json() == {"stages": ["quality"]}
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ def documents(console: Console) -> dict[str, Blob]:
 
 @pytest.mark.parametrize("name", ["", "/notes", "/evidence"])
 def test_documents_are_for_those_who_may_read_the_run(airflow: str, documents: dict[str, Blob], name: str) -> None:
-    path = f"{FILES}{name}" if name else f"/interlock/files?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
+    path = f"{FILES}{name}" if name else f"{OF_RUN}/{BACKED_OUT}/files"
     assert httpx.get(airflow + path).status_code == 401
     for user in ("nora", "board_clerk"):
         assert ask(airflow, user, "GET", path).status_code == 403, user
@@ -335,9 +336,7 @@ def test_the_pack_that_was_made_last_is_a_file_to_keep(airflow: str, documents: 
     assert answer.headers["content-type"] == "application/zip"
     disposition = answer.headers["content-disposition"]
     assert disposition.startswith('attachment; filename="evidence-release_bike_shop-manual__2026-11-22')
-    left = ask(
-        airflow, "audrey", "GET", f"/interlock/files?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
-    ).json()
+    left = ask(airflow, "audrey", "GET", f"{OF_RUN}/{BACKED_OUT}/files").json()
     assert left["evidence"] == {"size": len(PACK), "sha256": hashlib.sha256(PACK).hexdigest()}
 
 
@@ -383,8 +382,8 @@ def test_a_pack_that_was_changed_in_the_store_is_not_handed_out(
 
 
 def test_names_are_those_of_the_catalogue(airflow: str) -> None:
-    assert httpx.get(f"{airflow}/interlock/names").status_code == 401
-    assert ask(airflow, "ben", "GET", "/interlock/names").json()["rita"] == "Rita Reyes"
+    assert httpx.get(f"{airflow}/interlock/api/v1/names").status_code == 401
+    assert ask(airflow, "ben", "GET", "/interlock/api/v1/names").json()["rita"] == "Rita Reyes"
 
 
 @pytest.fixture(scope="module")
@@ -401,13 +400,13 @@ def coras(coras_browser: BrowserContext) -> Iterator[Page]:
         yield page
 
 
-def tab(name: str) -> str:
-    return f"/dags/{RELEASE}/runs/{RUN}/plugin/{name}"
+def tab(name: str, run: str = RUN) -> str:
+    return f"/dags/{RELEASE}/runs/{run}/plugin/{name}"
 
 
 def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page: Page) -> None:
-    page.goto(airflow + tab("release"))
-    shown = page.frame_locator("iframe[title=Release]")
+    visit(page, airflow + tab("release"))
+    shown = page.get_by_test_id("interlock-release")
     expect(shown.get_by_role("heading", name="Bike shop 1.1.0 running")).to_be_visible()
     for text in ("Sell bikes", "a" * 64, "make, 3.2 s", "1.0.0 → 1.1.0, 2 commits, risk 12", "waiting for answers"):
         expect(shown.get_by_text(text).first).to_be_visible()
@@ -428,7 +427,7 @@ def test_the_release_is_shown_at_a_glance_in_a_tab_of_its_run(airflow: str, page
 
 
 def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    visit(page, airflow + tab("release", BACKED_OUT))
     expect(page.get_by_role("heading", name="Bike shop 1.1.0 backed out")).to_be_visible()
     expect(page.get_by_text("Decided in Verify implementation: GET /bikes answers 500.")).to_be_visible()
     expect(page.get_by_text("GET /bikes on 127.20.0.13 (500 instead of 200)")).to_be_visible()
@@ -442,7 +441,7 @@ def test_a_release_that_was_backed_out_says_so_and_why(airflow: str, page: Page)
 
 
 def test_the_release_says_who_is_waited_for_and_until_when(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+    visit(page, airflow + tab("release"))
     waiting = page.get_by_text(re.compile(r"^Waiting for .+ \(\d of 6 answered\), until .+\.$"))
     expect(waiting).to_be_visible()
 
@@ -456,15 +455,16 @@ def test_findings_are_on_the_page_of_their_release(airflow: str, console: Consol
         ledger.append(INSTALLATION, FINDING, {"what": "Another."}, actor="reconcile", key="finding/another")
         unsaid = {"room": "releases", "same": "one", "why": "Slack did not answer."}
         ledger.append(chain, CHAT_FAILED, unsaid, actor="task", key="chat.failed/releases/one")
-    asked = f"dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}"
-    found = ask(airflow, "audrey", "GET", f"/interlock/findings?{asked}").json()
+    asked = f"{OF_RUN}/{BACKED_OUT}/findings"
+    found = ask(airflow, "audrey", "GET", asked).json()
     assert found == {
         "findings": ["A ballot was changed.", "2 hosts run another release."],
+        "missing": [],
         "unsaid": ["The chat room releases was not told: Slack did not answer."],
         "overtaken": [],
     }
-    assert ask(airflow, "nora", "GET", f"/interlock/findings?{asked}").status_code == 403
-    page.goto(f"{airflow}/interlock/release?{asked}")
+    assert ask(airflow, "nora", "GET", asked).status_code == 403
+    visit(page, airflow + tab("release", BACKED_OUT))
     for what in found["findings"]:
         expect(page.get_by_text(f"Finding: {what}")).to_be_visible()
     expect(page.get_by_text(found["unsaid"][0])).to_be_visible()
@@ -477,9 +477,8 @@ def test_a_queued_release_says_behind_what_it_waits_and_who_can_withdraw_that(ai
         reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         route.fulfill(response=reply, json={**reply.json(), "state": "queued"})
 
-    run = quote(BACKED_OUT_ID, safe="")
-    page.route(re.compile(rf"/api/v2/dags/{RELEASE}/dagRuns/{re.escape(run)}$"), queued)
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={run}")
+    page.route(re.compile(rf"/api/v2/dags/{RELEASE}/dagRuns/{re.escape(BACKED_OUT)}$"), queued)
+    visit(page, airflow + tab("release", BACKED_OUT))
     expect(page.get_by_text(re.compile("In the queue behind 1.1.0, requested by Rita Reyes"))).to_be_visible()
     expect(page.get_by_text("Its requester or a release manager can withdraw it.")).to_be_visible()
     ahead = page.get_by_role("link", name="1.1.0", exact=True)
@@ -491,11 +490,10 @@ def test_a_queued_release_says_that_what_is_ahead_was_overtaken(airflow: str, pa
         reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         route.fulfill(response=reply, json={**reply.json(), "state": "queued"})
 
-    run = quote(BACKED_OUT_ID, safe="")
-    page.route(re.compile(rf"/api/v2/dags/{RELEASE}/dagRuns/{re.escape(run)}$"), queued)
-    found = {"findings": [], "overtaken": ["The emergency release 1.1.1 overtook it."]}
-    page.route(re.compile(rf"/interlock/findings.*{re.escape(RUN)}"), lambda one: one.fulfill(json=found))
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={run}")
+    page.route(re.compile(rf"/api/v2/dags/{RELEASE}/dagRuns/{re.escape(BACKED_OUT)}$"), queued)
+    found = {"findings": [], "missing": [], "unsaid": [], "overtaken": ["The emergency release 1.1.1 overtook it."]}
+    page.route(re.compile(rf"/interlock/.*{re.escape(RUN)}/findings"), lambda one: one.fulfill(json=found))
+    visit(page, airflow + tab("release", BACKED_OUT))
     expect(
         page.get_by_text(re.compile("requested by Rita Reyes. It was overtaken and is about to end."))
     ).to_be_visible()
@@ -505,17 +503,17 @@ def test_a_rollback_is_shown_as_a_release_is(airflow: str, page: Page) -> None:
     """Let the browser read the story of a release under the name of a rollback."""
     rollback = "rollback_bike_shop"
     page.route(
-        f"**/api/v2/dags/{rollback}/**",
+        re.compile(rf"/api/v[12]/dags/{rollback}/"),
         lambda route: route.continue_(url=route.request.url.replace(rollback, RELEASE)),
     )
-    page.goto(f"{airflow}/interlock/release?dag_id={rollback}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    visit(page, f"{airflow}/dags/{rollback}/runs/{BACKED_OUT}/plugin/release")
     expect(page.get_by_role("heading", name="Bike shop 1.1.0 backed out")).to_be_visible()
 
 
 def test_what_does_not_change_stays_in_its_place(airflow: str, browser: Browser, login: Any) -> None:
     with opened_page(browser, storage_state=login) as page:  # a clock is installed in all pages of a context
         page.clock.install()
-        page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+        page.goto(airflow + tab("release"))
         heading = page.get_by_role("heading", name="Changes since 1.0.0", exact=True)
         expect(heading).to_be_visible()
         heading.evaluate("heading => { heading.parentElement.kept = true; }")
@@ -528,8 +526,8 @@ def test_what_does_not_change_stays_in_its_place(airflow: str, browser: Browser,
 def test_the_documents_of_a_release_are_on_its_page(
     airflow: str, page: Page, documents: dict[str, Blob], console: Console
 ) -> None:
-    page.goto(f"{airflow}/dags/{RELEASE}/runs/{quote(BACKED_OUT_ID, safe='')}/plugin/release")
-    shown = page.frame_locator("iframe[title=Release]")
+    visit(page, airflow + tab("release", BACKED_OUT))
+    shown = page.get_by_test_id("interlock-release")
     expect(shown.get_by_text("Rita Reyes").first).to_be_visible()
     shown.get_by_text("Release notes").click()
     expect(shown.get_by_text("- <b>Sells</b> bikes")).to_be_visible()
@@ -540,7 +538,7 @@ def test_the_documents_of_a_release_are_on_its_page(
 
 
 def test_a_ballot_that_was_marked_by_hand_is_shown_as_what_it_is(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    visit(page, airflow + tab("release", BACKED_OUT))
     asked = page.get_by_role("row", name="CAB: release")
     expect(asked.filter(has_text="(ben)")).to_contain_text("Approve, says ben")
     expect(asked.filter(has_text="(cora)")).to_contain_text("marked manually, no answer")
@@ -560,13 +558,12 @@ def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> N
     def decided(route: Route) -> None:
         reply = route.fetch(timeout=BROWSER_WAIT_MS, max_retries=3)
         found = reply.json()
-        decision = json.loads(found["value"]) if isinstance(found["value"], str) else found["value"]
-        found["value"] = {**decision, "approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}
+        found["records"]["board"] |= {"approved": False, "vetoed_by": ["dan"], "reason": "Rejected by dan."}
         route.fulfill(response=reply, json=found)
 
     page.route("**/hitlDetails?**", answered)
-    page.route("**/taskInstances/rollout.await_board/xcomEntries/return_value?**", decided)
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={quote(BACKED_OUT_ID, safe='')}")
+    page.route("**/records?", decided)
+    visit(page, airflow + tab("release", BACKED_OUT))
     expect(page.get_by_role("row", name="Board decision vetoed Rejected by dan.")).to_be_visible()
     asked = page.get_by_role("row", name="CAB: release")
     expect(asked.filter(has_text="(dan)")).to_contain_text("Reject (veto)")
@@ -574,8 +571,8 @@ def test_a_veto_is_told_from_an_approval_in_words(airflow: str, page: Page) -> N
 
 
 def test_the_data_docs_of_the_run_are_read_in_a_tab_without_scripts(airflow: str, page: Page) -> None:
-    page.goto(airflow + tab("quality-report"))
-    docs = page.frame_locator("iframe[title='Quality report']").frame_locator("iframe[title='Data docs']")
+    visit(page, airflow + tab("quality-report"))
+    docs = page.frame_locator("iframe[title='Data docs']")
     docs.get_by_role("link", name="tests").first.click()
     expect(docs.get_by_text("at most 0 tests fail")).to_be_visible()
     expect(docs.get_by_text("shop.<img src=x onerror=alert(1)>")).to_be_visible()
@@ -588,7 +585,7 @@ CORAS, RITAS = (f"CAB: release Bike shop 1.1.0 to production? ({whose})" for who
 
 
 def test_home_and_the_tab_lead_to_ones_own_question(airflow: str, coras: Page) -> None:
-    coras.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id={RUN}")
+    coras.goto(airflow + tab("release"))
     mine = coras.locator("p", has_text="For you: ")
     expect(mine).to_have_count(1)
     expect(mine.get_by_role("link", name=CORAS)).to_be_visible()
@@ -607,7 +604,7 @@ def test_who_opens_another_persons_question_reads_whose_it_is_and_where_their_ow
 
 
 def test_no_answer_is_preferred_and_a_decisive_one_is_confirmed(airflow: str, page: Page) -> None:
-    page.goto(address(airflow, 5))
+    visit(page, address(airflow, 5))
     buttons = [page.get_by_test_id(f"hitl-option-{option}") for option in ("Approve", "Reject", "Abstain")]
     for button in buttons:
         expect(button).to_be_enabled()
@@ -626,14 +623,14 @@ def test_no_answer_is_preferred_and_a_decisive_one_is_confirmed(airflow: str, pa
 
 
 def test_a_ballot_leads_to_the_quality_report(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/dags/{RELEASE}/runs/{RUN}/tasks/rollout.cast_ballot/mapped/1/required_actions")
+    visit(page, address(airflow, 1))
     expect(page.get_by_text("2 approvals of 3")).to_be_visible()
     link = page.get_by_role("link", name="quality report of this run")
     assert link.evaluate("anchor => anchor.href") == airflow + tab("quality-report")
 
 
 def test_the_form_shows_why_a_release_cannot_be_asked_for(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/dags/{RELEASE}")
+    visit(page, f"{airflow}/dags/{RELEASE}")
     page.get_by_role("button", name="Trigger").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Trigger").last.click()
@@ -641,7 +638,5 @@ def test_the_form_shows_why_a_release_cannot_be_asked_for(airflow: str, page: Pa
 
 
 def test_where_there_is_nothing_to_show_the_page_says_so(airflow: str, page: Page) -> None:
-    page.goto(f"{airflow}/interlock/quality?dag_id={RELEASE}&run_id=none")
+    visit(page, airflow + tab("quality-report", BACKED_OUT))
     expect(page.get_by_text("This run has no quality report yet.")).to_be_visible()
-    page.goto(f"{airflow}/interlock/release?dag_id={RELEASE}&run_id=none")
-    expect(page.get_by_text("was not found")).to_be_visible()

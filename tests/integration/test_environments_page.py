@@ -30,19 +30,20 @@ from interlock.domain.ledger.witness import ENVELOPE
 from interlock.domain.paths import question_page
 from interlock.domain.runbook.progress import Ended
 from interlock.estate.airflow import witness
-from tests.browser import BROWSER_WAIT_MS, opened_context
+from tests.browser import BROWSER_WAIT_MS, opened_context, visit
 from tests.factories import journeys
 from tests.factories.journeys import Journey
 from tests.integration.conftest import logged_in
 from tests.integration.console_airflow import BOARD_ID, CASE, PATH_RELEASE, PEOPLE, UNDER_WAY_ID
 from tests.integration.console_server import Console
 
+RUNS = f"/interlock/api/v1/dags/{PATH_RELEASE}/dagRuns"
 NARROW = {"width": 390, "height": 844}
-WIDTHS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+WIDTHS = "one => [one.scrollWidth, one.clientWidth]"
 
 
 def where(run_id: str, page: str = "release") -> str:
-    return f"/interlock/{page}?dag_id={PATH_RELEASE}&run_id={quote(run_id, safe='')}"
+    return f"/dags/{PATH_RELEASE}/runs/{quote(run_id, safe='')}/plugin/{page}"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def airflow(console: Console) -> Iterator[str]:
 
 
 def test_how_far_a_release_has_come_is_for_those_who_may_read_all_of_it(airflow: str, console: Console) -> None:
-    path = where(UNDER_WAY_ID, "progress")
+    path = f"{RUNS}/{UNDER_WAY_ID}/progress"
     assert httpx.get(airflow + path).status_code == 401
     assert console.ask("nora", "GET", path).status_code == 403
     found = console.ask("rita", "GET", path).json()
@@ -77,7 +78,7 @@ def test_how_far_a_release_has_come_is_for_those_who_may_read_all_of_it(airflow:
         "production": "pending",
     }
     assert [one["id"] for one in found["defects"]] == ["menu-1", "total-3", "bill-2", "print-1"]
-    assert console.ask("rita", "GET", where("none", "progress")).json() == {
+    assert console.ask("rita", "GET", f"{RUNS}/none/progress").json() == {
         "environments": [],
         "steps": [],
         "defects": [],
@@ -86,7 +87,7 @@ def test_how_far_a_release_has_come_is_for_those_who_may_read_all_of_it(airflow:
 
 
 def test_the_tab_shows_each_environment_in_order_with_its_state(airflow: str, page: Page) -> None:
-    page.goto(airflow + where(UNDER_WAY_ID))
+    visit(page, airflow + where(UNDER_WAY_ID))
     environments = page.locator("section", has=page.get_by_role("heading", name="Environments", exact=True))
     expect(environments.locator("tbody tr")).to_have_count(5)
     for row in (
@@ -110,7 +111,7 @@ def test_the_tab_shows_each_environment_in_order_with_its_state(airflow: str, pa
 
 
 def test_the_tab_shows_the_rehearsal_of_database_changes(airflow: str, page: Page) -> None:
-    page.goto(airflow + where(UNDER_WAY_ID))
+    visit(page, airflow + where(UNDER_WAY_ID))
     changes = page.locator("section", has=page.get_by_role("heading", name="Database changes", exact=True))
     for part in (
         "rehearsed",
@@ -122,13 +123,13 @@ def test_the_tab_shows_the_rehearsal_of_database_changes(airflow: str, page: Pag
         "2 min",
     ):
         expect(changes).to_contain_text(part)
-    page.goto(airflow + where(BOARD_ID))
+    visit(page, airflow + where(BOARD_ID))
     expect(page.get_by_role("heading", name="Steps around the waves")).to_be_visible()
     expect(page.get_by_role("heading", name="Database changes")).to_have_count(0)
 
 
 def test_the_tab_shows_the_runbook_planned_against_actual(airflow: str, page: Page) -> None:
-    page.goto(airflow + where(BOARD_ID))
+    visit(page, airflow + where(BOARD_ID))
     steps = page.locator("section", has=page.get_by_role("heading", name="Steps around the waves"))
     first = steps.get_by_role("row", name="1. Tell the bank that payments pause before the first wave")
     for part in ("by hand: Rita Reyes or Sam Novak", "done", "10 min", "Sam Novak: INC-7"):
@@ -142,7 +143,7 @@ def test_the_tab_shows_the_runbook_planned_against_actual(airflow: str, page: Pa
 
 
 def explanation(run: str) -> str:
-    return f"/interlock/api/v1/dags/{PATH_RELEASE}/dagRuns/{run}/explanation"
+    return f"{RUNS}/{run}/explanation"
 
 
 def test_why_a_release_does_not_move_is_explained_on_its_page_and_to_programs(
@@ -162,7 +163,7 @@ def test_why_a_release_does_not_move_is_explained_on_its_page_and_to_programs(
     assert [act["kind"] for act in found["acts"]] == ["unpause", "answer"]
     assert found["acts"][1]["by"] == ["rita", "ben", "dan", "fay", "sam"]
     assert found["acts"][1]["until"].startswith("2026-11-25T06:17"), "the board's deadline, by the frozen plan"
-    page.goto(airflow + where(BOARD_ID))
+    visit(page, airflow + where(BOARD_ID))
     shown = page.get_by_text("Why it does not move: The Dag is paused, so Airflow begins nothing of it.")
     expect(shown).to_be_visible()
     expect(page.get_by_text("unpause the Dag (operators of Airflow)")).to_be_visible()
@@ -227,7 +228,7 @@ def test_what_would_refuse_a_wave_is_said_before_it_begins(airflow: str, console
         (more,) = [one for one in found if one["what"] not in said]
         assert more["what"].startswith("Emergency stop: everything, by gus: Fire in the data centre")
         assert (more["at"], more["who"]) == (None, "a person who may lift the stop")
-        page.goto(airflow + where(BOARD_ID))
+        visit(page, airflow + where(BOARD_ID))
         page.get_by_text("What would refuse a wave").click()
         expect(page.get_by_role("listitem").filter(has_text="Emergency stop: everything, by gus")).to_be_visible()
     finally:
@@ -235,24 +236,24 @@ def test_what_would_refuse_a_wave_is_said_before_it_begins(airflow: str, console
             ledger.append(INSTALLATION, EMERGENCY_STOP_LIFTED, {"id": "4711", "by": "gus"}, actor="task", key="lift")
 
 
-@pytest.mark.parametrize("name", ["release", "tests"])
+@pytest.mark.parametrize("name", ["release", "test-matrix"])
 def test_nothing_of_a_page_is_wider_than_a_phone(airflow: str, page: Page, name: str) -> None:
     page.set_viewport_size(NARROW)  # type: ignore[arg-type]
-    page.goto(airflow + where(UNDER_WAY_ID, name))
+    visit(page, airflow + where(UNDER_WAY_ID, name))
     expect(page.get_by_text("SHOP-12").first).to_be_visible()
-    wide, window = page.evaluate(WIDTHS)
+    wide, window = page.get_by_test_id(f"interlock-{name}").evaluate(WIDTHS)
     assert wide <= window
 
 
 def test_the_matrix_shows_what_was_tested_and_what_nobody_tested(airflow: str, page: Page) -> None:
-    page.goto(airflow + where(UNDER_WAY_ID, "tests"))
-    missing = page.locator(".reason.bad")
-    expect(missing).to_contain_text("till in test: The till adds up")
+    visit(page, airflow + where(UNDER_WAY_ID, "test-matrix"))
+    expect(page.get_by_text("Nobody tested (")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="till in test: The till adds up")).to_be_visible()
     expect(page.get_by_role("row", name="SHOP-12 The basket adds up")).to_contain_text("passed")
     failed = page.get_by_role("row", name="#7 The menu lists <b>every</b> bike")
     expect(failed).to_contain_text("failed")
     expect(failed).to_contain_text("<b>No</b> bikes")
-    assert page.locator("main b").count() == 0, "what people write is text"
+    assert page.get_by_test_id("interlock-test-matrix").locator("b").count() == 0, "what people write is text"
 
 
 def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflow: str, page: Page) -> None:
@@ -266,8 +267,8 @@ def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflo
         found["untested"] = [f"case-{number} in test: Till" for number in range(66)]
         route.fulfill(response=reply, json=found)
 
-    page.route("**/interlock/matrix?**", many)
-    page.goto(airflow + where(UNDER_WAY_ID, "tests"))
+    page.route("**/interlock/api/v1/**/matrix?**", many)
+    visit(page, airflow + where(UNDER_WAY_ID, "test-matrix"))
     expect(page.locator("tbody tr").first).to_be_visible()
     everything = page.get_by_role("button", name="All 200")
     expect(everything).to_have_attribute("aria-pressed", "true")
@@ -275,13 +276,13 @@ def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflo
     failed = page.get_by_role("button", name=re.compile(r"^\d+ failed$"))
     number = int(failed.inner_text().split()[0])
     failed.press("Enter")
-    expect(page.locator("section, main").get_by_role("row", name="SHOP-12 The basket adds up")).to_have_count(0)
+    expect(page.get_by_role("row", name="SHOP-12 The basket adds up")).to_have_count(0)
     expect(page.get_by_role("cell", name="failed", exact=True)).to_have_count(number)
     expect(failed).to_be_focused()
 
 
 def test_a_release_without_test_cases_says_so(airflow: str, page: Page) -> None:
-    page.goto(airflow + where(BOARD_ID, "tests"))
+    visit(page, airflow + where(BOARD_ID, "test-matrix"))
     expect(page.get_by_text("This run has no test cases that people run.")).to_be_visible()
 
 
@@ -343,7 +344,7 @@ def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
     shot.write_bytes(PNG + b"of the tab")
     with opened_context(browser, viewport=NARROW, storage_state=logged_in(airflow, browser, "fay")) as context:
         page = context.new_page()
-        page.goto(airflow + where(UNDER_WAY_ID, "tests"))
+        page.goto(airflow + where(UNDER_WAY_ID, "test-matrix"))
         own = page.locator("section", has=page.get_by_role("heading", name="Your test cases"))
         field = own.locator("input[type=file]")
         expect(field).to_have_accessible_name(re.compile("Attach a file to"))
@@ -357,7 +358,7 @@ def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
         bad.write_bytes(b"MZ\x90\0")
         field.set_input_files(bad)
         expect(own.get_by_role("status")).to_contain_text("whatever its name says")
-        widths = page.evaluate(WIDTHS)
+        widths = page.get_by_test_id("interlock-test-matrix").evaluate(WIDTHS)
         assert widths[0] == widths[1], "nothing is wider than the screen"
         expect(own.get_by_role("link", name="Give the result")).to_have_attribute(
             "href", re.compile("/mapped/1/required_actions$")

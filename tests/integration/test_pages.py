@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from interlock.domain.paths import question_page
-from tests.browser import opened_context
+from tests.browser import opened_context, visit
 from tests.integration.conftest import logged_in, own_console
 from tests.integration.console_airflow import RELEASE, RUN_ID
 from tests.integration.console_server import Console
@@ -45,11 +45,14 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
-def barriers(page: Page, axe: str, root: str) -> list[str]:
-    """Return what axe-core finds serious or worse below an element."""
+def barriers(page: Page, axe: str, root: str, *, but: str = "") -> list[str]:
+    """Return what axe-core finds serious or worse below an element.
+
+    :param but: a rule that is not asked for.
+    """
     page.evaluate(axe)
     found = page.evaluate("root => axe.run(root)", root)
-    serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical") and one["id"] != but]
     return [f"{one['id']}: {node['html'][:200]}" for one in serious for node in one["nodes"]]
 
 
@@ -147,11 +150,21 @@ def test_pages_have_no_serious_barriers(
         assert barriers(page, axe, "[data-testid=interlock-board]") == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the screen"
         for name, shows in (("needs-me", "Leaves within 24 hours"), ("measures", "Change lead time"), ("timeline", "")):
-            page.goto(f"{airflow}/plugin/{name}")
+            visit(page, f"{airflow}/plugin/{name}")
             seen = page.get_by_role("heading", name=shows) if shows else page.get_by_role("list", name="Lanes")
             expect(seen).to_be_visible()
             assert barriers(page, axe, f"[data-testid=interlock-{name}]") == []
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        visit(page, f"{airflow}/plugin/release-calendar")
+        expect(page.get_by_role("tab", name="Agenda")).to_be_visible()
+        # FullCalendar names the cell of a day by its date, whatever is written in it.
+        assert barriers(page, axe, "[data-testid=interlock-calendar]", but="label-content-name-mismatch") == []
+        for name, shows in (("release", "Stages"), ("test-matrix", "Test matrix"), ("quality-report", "")):
+            visit(page, f"{airflow}/dags/{RELEASE}/runs/{quote(RUN_ID, safe='')}/plugin/{name}")
+            shown = page.get_by_test_id(f"interlock-{name}")
+            expect(shown.get_by_role("heading", name=shows) if shows else shown.locator("iframe")).to_be_visible()
+            assert barriers(page, axe, f"[data-testid=interlock-{name}]") == []
+            assert shown.evaluate("one => one.scrollWidth <= one.clientWidth"), name
 
 
 def test_what_people_wrote_is_text(airflow: str, page: Page) -> None:

@@ -19,7 +19,7 @@ Later = Annotated[T | None, Field(exclude_if=lambda value: value is None)]
 class Model(BaseModel):
     """Base of all models: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 def canonical_bytes(value: Model | dict[str, Any]) -> bytes:

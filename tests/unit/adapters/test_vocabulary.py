@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from interlock.adapters.ledger import vocabulary
+from interlock.console.pages.records import Records
 from interlock.domain.ledger.kinds import KINDS, PURPOSES
 from interlock.domain.records import Record
 from interlock.verify import __main__ as verifier
@@ -45,18 +46,19 @@ def test_what_is_not_current_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     written = vocabulary.write()
     assert {path.name for path in written} == {
         "__main__.py",
-        "release.js",
+        "vocabulary.ts",
         "no.such_kind.schema.json",
         *vocabulary.schema_texts(),
     }
-    assert (tmp_path / "release.js").read_text() == (ROOT / "include/interlock/console/static/release.js").read_text()
+    kept = ROOT / "include/interlock/console/ui/src/vocabulary.ts"
+    assert (tmp_path / "vocabulary.ts").read_text() == kept.read_text()
     assert vocabulary.write() == []
 
 
 def test_a_file_without_its_markers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "release.js").write_text("const RECORDS = {};\n")
-    monkeypatch.setattr(vocabulary, "CONSOLE", tmp_path / "release.js")
-    with pytest.raises(ValueError, match=r"release\.js has lost the markers"):
+    (tmp_path / "vocabulary.ts").write_text("const STAGES = {};\n")
+    monkeypatch.setattr(vocabulary, "CONSOLE", tmp_path / "vocabulary.ts")
+    with pytest.raises(ValueError, match=r"vocabulary\.ts has lost the markers"):
         vocabulary.generated()
 
 
@@ -126,7 +128,5 @@ def test_a_payload_that_was_changed_does_not_keep_to_its_schema() -> None:
 
 
 def test_the_page_knows_the_records_of_releases_and_of_rollbacks() -> None:
-    text = vocabulary.CONSOLE.read_text(encoding="utf-8")
-    shown = {task: name for kind, name in vocabulary.SHOWN.items() for task in KINDS[kind].tasks}
-    assert {"planning.plan_release", "planning.plan_rollback"} <= set(shown)
-    assert [task for task, name in shown.items() if f'"{task}": "{name}",' not in text] == []
+    assert {"planning.plan_release", "planning.plan_rollback"} <= set(vocabulary.TASKS)
+    assert set(vocabulary.TASKS.values()) == set(Records.model_fields) - {"waves"}

@@ -215,7 +215,9 @@ def test_a_freeze_of_an_environment_on_the_way_to_production_holds_releases_back
         scope = f"\n    scope: {{ environments: [{', '.join(environments)}] }}\n    override_by"
         office.write_text(whole.replace("\n    override_by", scope), encoding="utf-8")
         return [
-            each for dag in ("release_repair_shop", "rollback_repair_shop") for each in look(frozen, ledger, dag)[1]
+            each
+            for dag in ("release_repair_shop", "rollback_repair_shop")
+            for each in look(frozen, ledger, dag).freezes
         ]
 
     (held,) = closed("staging")
@@ -231,7 +233,7 @@ def test_a_freeze_of_an_environment_on_the_way_to_production_holds_releases_back
 def test_pages_of_no_service_name_the_freezes_of_all(ledger: MemoryLedger, frozen: Path) -> None:
     (found,) = look(frozen, ledger).freezes
     assert re.fullmatch(r"Christmas trade \(trade in calendars/office\.yaml\), until 20\d\d-.+ UTC\.", found)
-    assert look(CATALOGUE, ledger).freezes == []
+    assert look(CATALOGUE, ledger).freezes == ()
 
 
 def test_an_answer_with_choices_is_whole(ledger: MemoryLedger) -> None:

@@ -47,7 +47,7 @@ const questions = [
   ...Array.from({ length: 40 }, (_, index) => question(index, `Case ${index}.`, "quality.run_case")),
 ];
 const answers = {
-  "/airflow/interlock/in_force": { stops: ["everything, by olga"], freezes: ["Christmas trade, until then"] },
+  "/airflow/interlock/api/v1/in-force?": { stops: ["everything, by olga"], freezes: ["Christmas trade, until then"] },
   "/airflow/interlock/api/v1/questions?limit=100": { questions, total_entries: 41, at: "2026-11-23T06:17:00Z" },
 };
 globalThis.location = new URL("http://airflow.example/airflow/");

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from interlock.domain.forecast.forecast import ENOUGH, Asked, History, calibration, outlook_of
+from interlock.domain.forecast.forecast import ENOUGH, Asked, Forecast, History, calibration, outlook_of
 from interlock.domain.forecast.readiness import of_release, of_train
+from interlock.domain.forecast.trains import Passenger, forecast_of_train
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.ledger.kinds import BOARD_DECIDED, MANIFEST_FROZEN, TRAIN_DEPARTED, TRAIN_OPENED
 from interlock.domain.measures.facts import MILESTONES, MeasuredRelease
@@ -142,3 +143,52 @@ def test_a_train_is_ready_when_its_services_are_on_board_and_its_board_has_decid
     gone = of_train(ledger.entries(chain), ("bike-shop",), date=AT, now=AT)
     assert gone.score == 100
     assert empty.score < waiting.score < gone.score
+
+
+def test_all_passengers_of_a_train_are_through_in_nine_of_ten() -> None:
+    """Let three services depart together, again and again: each of the last releases of one with one of the others."""
+    known = history(240, services=3, seed=5)
+    by_service: dict[str, list[MeasuredRelease]] = {}
+    for one in known:
+        if one.is_deployment and one.requested_at and one.not_before is None:
+            by_service.setdefault(one.service, []).append(one)
+    looking = History(known)
+    kept = []
+    for together in zip(*(each[-40:] for each in by_service.values()), strict=False):
+        on_time = []
+        for one in together:
+            assert one.requested_at is not None
+            assert one.ended_at is not None
+            found = looking.forecast(outlook_of(one, one.requested_at), one.requested_at, among=len(together))
+            assert found.nine_of_ten is not None
+            on_time.append(one.ended_at <= found.nine_of_ten)
+        kept.append(all(on_time))
+    assert len(kept) >= 20
+    assert 0.8 <= sum(kept) / len(kept) <= 1.0
+
+
+def test_a_train_is_through_when_its_last_passenger_is_each_after_those_before_it() -> None:
+    known = history(60, services=2)
+    first, second = sorted({one.service for one in known})[:2]
+    now = max(one.ended_at for one in known if one.ended_at) + DAY
+    departure = now + HOUR
+    looking = History(known)
+
+    def through(*passengers: Passenger) -> Forecast:
+        return forecast_of_train(looking, passengers, "normal", departure, now)
+
+    alone = through(Passenger(service=first))
+    both = through(Passenger(service=first), Passenger(service=second))
+    in_line = through(Passenger(service=first, after=(second,)), Passenger(service=second))
+    for one in (alone, both, in_line):
+        assert one.starts == departure
+        assert one.half is not None
+        assert one.nine_of_ten is not None
+        assert departure < one.half <= one.nine_of_ten
+    assert alone.nine_of_ten <= both.nine_of_ten <= in_line.nine_of_ten  # type: ignore[operator]
+    assert both.half < in_line.half  # type: ignore[operator]
+    arrived = through(Passenger(service=first, ended_at=now))
+    assert (arrived.half, arrived.why) == (None, "All passengers have arrived.")
+    assert through().why == "Nobody is on board."
+    unknown = forecast_of_train(History([]), [Passenger(service=first)], "normal", departure, now)
+    assert unknown.why.startswith(f"{first}: It needs {ENOUGH} earlier releases")

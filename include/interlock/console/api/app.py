@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import auth_manager_from_app, requires_access_dag
+from airflow.api_fastapi.core_api.security import auth_manager_from_app, get_user, requires_access_dag
 from fastapi import Depends, FastAPI
 
 import interlock
@@ -21,11 +21,18 @@ from interlock.console.cab.meetings import KeptMinutes, MinutesCollection, minut
 from interlock.console.cab.remarks import RemarkMade, remark
 from interlock.console.control.break_glass import OpenLedger, configured_ledger
 from interlock.console.control.lookups import configured_store
+from interlock.console.pages.data_docs import reports
+from interlock.console.pages.downloads import files, findings
 from interlock.console.pages.explain import explained
+from interlock.console.pages.in_force import in_force
+from interlock.console.pages.matrix import matrix
+from interlock.console.pages.progress import names, progress
+from interlock.console.pages.records import records
+from interlock.console.pages.schedule import schedule
 
 from .board import BoardCollection, Overview, board
 from .case_files import CaseCollection, attach, attached_file, own_cases
-from .forecast import Outcome, forecast
+from .forecast import Expected, forecast
 from .measures import (
     MeasuredCollection,
     MeasuredOverview,
@@ -41,7 +48,9 @@ from .questions import questions
 from .timeline import timeline
 
 PATH = "/api/v1"
+RUN = "/dags/{dag_id}/dagRuns/{dag_run_id}"
 READS_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+READS_RESULTS = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 READS_QUESTIONS = Depends(requires_access_dag("GET", DagAccessEntity.HITL_DETAIL))
 ANSWERS = Depends(requires_access_dag("PUT", DagAccessEntity.HITL_DETAIL))
 READS_ALL = [
@@ -60,7 +69,7 @@ def create_api(
     """Return the app.
 
     :param open_ledger: opens the ledger; each request does, so that a changed connection counts at once.
-    :param open_artifacts: opens the artifact store.
+    :param open_artifacts: opens the artifact store, in the same way.
     """
     app = FastAPI(title="Interlock", version=interlock.__version__, docs_url=None, redoc_url=None)
     app.state.overview, app.state.open_ledger = overview or Overview(open_ledger), open_ledger
@@ -81,18 +90,27 @@ def create_api(
         app.get(path, dependencies=[READS_RUNS], response_model=model, responses=RESPONSES, tags=["Measures"])(answer)
     app.get("/timeline", dependencies=[READS_RUNS], responses=RESPONSES, tags=["Timeline"])(timeline)
     about_forecasts: dict[str, Any] = {"dependencies": READS_ALL, "responses": RESPONSES, "tags": ["Forecast"]}
-    app.get("/forecast", response_model=Outcome, **about_forecasts)(forecast)
+    app.get("/forecast", response_model=Expected, **about_forecasts)(forecast)
     app.get("/questions", dependencies=[READS_RUNS, READS_QUESTIONS], responses=RESPONSES, tags=["Needs me"])(questions)
-    app.get(
-        "/dags/{dag_id}/dagRuns/{dag_run_id}/explanation", dependencies=READS_ALL, responses=RESPONSES, tags=["Explain"]
-    )(explained)
-    run = "/dags/{dag_id}/dagRuns/{dag_run_id}"
+    for name, of_run, tag, rights in (
+        ("explanation", explained, "Explain", READS_ALL),
+        ("records", records, "Run", [READS_RUNS, READS_RESULTS]),
+        ("progress", progress, "Run", READS_ALL),
+        ("findings", findings, "Run", [READS_RUNS]),
+        ("files", files, "Run", [READS_RUNS]),
+        ("matrix", matrix, "Run", READS_ALL),
+        ("reports", reports, "Run", [READS_RUNS]),
+    ):
+        place = f"{RUN}/{name}"
+        app.get(place, dependencies=rights, responses=RESPONSES, tags=[tag])(of_run)
     of_cases: dict[str, Any] = {"responses": RESPONSES, "tags": ["Test cases"]}
-    app.get(f"{run}/cases", dependencies=READS_ALL, response_model=CaseCollection, **of_cases)(own_cases)
-    app.post(f"{run}/taskInstances/{{task_id}}/{{map_index}}/files", dependencies=[*READS_ALL, ANSWERS], **of_cases)(
+    app.get(f"{RUN}/cases", dependencies=READS_ALL, response_model=CaseCollection, **of_cases)(own_cases)
+    app.post(f"{RUN}/taskInstances/{{task_id}}/{{map_index}}/files", dependencies=[*READS_ALL, ANSWERS], **of_cases)(
         attach
     )
-    app.get(f"{run}/files/{{sha256}}", dependencies=READS_ALL, **of_cases)(attached_file)
+    app.get(f"{RUN}/files/{{sha256}}", dependencies=READS_ALL, **of_cases)(attached_file)
+    for path, for_all in (("/names", names), ("/in-force", in_force), ("/schedule", schedule)):
+        app.get(path, dependencies=[Depends(get_user)], responses=RESPONSES, tags=["Everybody"])(for_all)
     app.get("/needs-me", dependencies=READS_ALL, responses=RESPONSES, tags=["Needs me"])(needs_me)
     app.state.agendas = Agendas(open_ledger, app.state.measured.releases)
     about: dict[str, Any] = {"dependencies": READS_ALL, "responses": RESPONSES, "tags": ["CAB"]}

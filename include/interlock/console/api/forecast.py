@@ -19,13 +19,21 @@ from interlock.domain.dag_names import TRAINS
 from interlock.domain.errors import CatalogueError
 from interlock.domain.forecast.forecast import Asked, Forecast, History, outlook_of
 from interlock.domain.forecast.readiness import Readiness, of_release, of_train
+from interlock.domain.forecast.trains import Passenger, forecast_of_train
 from interlock.domain.ledger.chain import Entry, release_chain
-from interlock.domain.ledger.kinds import FINDING, PLAN_MADE, QUALITY_JUDGED, TRAIN_OPENED
+from interlock.domain.ledger.kinds import (
+    FINDING,
+    PASSENGER_ARRIVED,
+    PASSENGER_DEPARTED,
+    PLAN_MADE,
+    QUALITY_JUDGED,
+    TRAIN_OPENED,
+)
 from interlock.domain.ledger.reading import last_in, plan_in
 from interlock.domain.measures.facts import MeasuredRelease, measured
 from interlock.domain.permits.withdrawal import called_off
 from interlock.domain.records import QualityReport, ReleasePlan
-from interlock.domain.trains.manifest import PlannedRun
+from interlock.domain.trains.manifest import PlannedRun, manifest_in
 from interlock.locations import catalogue_folder
 
 from .measures import MeasuredOverview
@@ -35,12 +43,12 @@ CHECKS = 5
 """So many demands of a release are looked at: quality, back-out, conflicts, findings, that it is not called off."""
 
 
-class Outcome(Model):
+class Expected(Model):
     """What is to be expected of a release or a train."""
 
     dag_id: str
     run_id: str
-    forecast: Forecast | None = Field(description="null: of a train, or it cannot be told")
+    forecast: Forecast | None = Field(description="null: of a train whose passengers are not known")
     readiness: Readiness
     at: datetime = Field(description="The time of this answer")
 
@@ -50,8 +58,8 @@ def forecast(
     user: GetUserDep,
     dag_id: Annotated[str, Query(max_length=250)],
     run_id: Annotated[str, Query(max_length=250)],
-) -> Outcome:
-    """Return when a release will be through, in half of the cases and in nine of ten, and how ready it is.
+) -> Expected:
+    """Return when a release or a train will be through, in half of the cases and in nine of ten, and how ready it is.
 
     Earlier releases count that the reader may read.
     """
@@ -60,21 +68,52 @@ def forecast(
         entries = ledger.entries(release_chain(dag_id, run_id))
     if not entries:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"The ledger has nothing of the run {run_id} of {dag_id}.")
+    overview: MeasuredOverview = request.app.state.measured
+    known = overview.releases(readable_dags(user))
+    about = {"dag_id": dag_id, "run_id": run_id, "at": now}
     if dag_id.startswith(TRAINS):
-        return Outcome(dag_id=dag_id, run_id=run_id, forecast=None, readiness=_of_train(entries, now), at=now)
+        return Expected(**about, forecast=train_forecast(entries, known, now), readiness=_of_train(entries, now))
     one = measured(release_chain(dag_id, run_id), entries, None)
     if one is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"The ledger has no request of the run {run_id} of {dag_id}.")
-    overview: MeasuredOverview = request.app.state.measured
-    known = [each for each in overview.releases(readable_dags(user)) if each.run != one.run]
-    outlook = outlook_of(one, now).model_copy(update={"asked": dict(_asked(entries, one))})
-    return Outcome(
-        dag_id=dag_id,
-        run_id=run_id,
-        forecast=History(known).forecast(outlook, now),
+    return Expected(
+        **about,
+        forecast=release_forecast(History([each for each in known if each.run != one.run]), entries, one, now),
         readiness=of_release([*one.milestones], list(_unmet(entries)), date=one.not_before, now=now, checks=CHECKS),
-        at=now,
     )
+
+
+def release_forecast(history: History, entries: Sequence[Entry], one: MeasuredRelease, now: datetime) -> Forecast:
+    """Return when a release under way will be through.
+
+    :param entries: its chain.
+    """
+    return history.forecast(outlook_of(one, now).model_copy(update={"asked": dict(_asked(entries, one))}), now)
+
+
+def train_forecast(entries: Sequence[Entry], known: Sequence[MeasuredRelease], now: datetime) -> Forecast | None:
+    """Return when all passengers of a train will be through; None: it is not known who they are.
+
+    :param entries: the train's chain.
+    """
+    manifest = manifest_in(entries)
+    if manifest is None:
+        return None
+    runs = {str(one.payload["service"]): one.payload.get("run") for one in entries if one.kind == PASSENGER_DEPARTED}
+    back = {str(one.payload["service"]): one.at for one in entries if one.kind == PASSENGER_ARRIVED}
+    of_run = {one.run: one for one in known}
+    passengers = []
+    for one in manifest.passengers:
+        release = of_run.get(str(runs.get(one.service)))
+        passengers.append(
+            Passenger(
+                service=one.service,
+                after=one.after,
+                outlook=outlook_of(release, now) if release else None,
+                ended_at=back.get(one.service),
+            )
+        )
+    return forecast_of_train(History(known), passengers, manifest.change_type, manifest.departure, now)
 
 
 def _unmet(entries: Sequence[Entry]) -> Iterator[str]:

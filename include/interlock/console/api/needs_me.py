@@ -19,6 +19,9 @@ from interlock.domain.canonical import Model
 from interlock.domain.change.policy import flows_of
 from interlock.domain.dag_names import REVIEW_RELEASE, dag_of_release, dag_of_train
 from interlock.domain.errors import ReleaseError
+from interlock.domain.forecast.forecast import Forecast, History
+from interlock.domain.ledger.chain import Break, release_chain
+from interlock.domain.measures.facts import measured
 from interlock.domain.outcome.explain import Act, Explanation
 from interlock.domain.outcome.review import unreviewed
 from interlock.domain.outcome.standing import Refusal
@@ -27,6 +30,8 @@ from interlock.domain.paths import dag_page, release_page
 
 from .board import Overview
 from .flights import planned_starts, service_of_flight
+from .forecast import release_forecast
+from .measures import MeasuredOverview
 from .questions import Question, questions_for, readable_dags
 
 MOST_QUESTIONS = 50
@@ -45,6 +50,7 @@ class Standing(Model):
     acts: tuple[Act, ...] = Field(description="What lets it go on, by whom, until when")
     earliest: datetime | None = Field(description="When it moves by itself at the earliest; null: not known")
     refusals: tuple[Refusal, ...] = Field(description="What would be refused if a wave began now, or at its start")
+    forecast: Forecast | None = Field(None, description="null: the ledger has no request of it")
     path: str = Field(description="Its page, below Airflow's address")
 
 
@@ -101,7 +107,7 @@ def needs_me(request: Request, user: GetUserDep) -> NeedsMe:
     return NeedsMe(
         questions=tuple(asked[:MOST_QUESTIONS]),
         total_questions=len(asked),
-        requested=tuple(_explained(own[-MOST_EXPLAINED:], open_ledger)),
+        requested=tuple(_foreseen(request, readable, _explained(own[-MOST_EXPLAINED:], open_ledger), now)),
         stuck=tuple(one for one in _explained(others[:MOST_EXPLAINED], open_ledger) if one.state == "stuck"),
         leaving=tuple(
             sorted(
@@ -128,6 +134,24 @@ def _explained(flights: Iterable[Flight], open_ledger: OpenLedger) -> Iterator[S
             yield _standing(flight, "unknown", Explanation(state="waits", why=f"Why is not known: {error}"))
         else:
             yield _standing(flight, found.state, found)
+
+
+def _foreseen(
+    request: Request, readable: frozenset[str], standing: Iterable[Standing], now: datetime
+) -> Iterator[Standing]:
+    """Yield what stands where with the forecast of each, from one look at the ledger."""
+    each = {release_chain(one.flight.dag_id, one.flight.run_id): one for one in standing}
+    if not each:
+        return
+    measured_releases: MeasuredOverview = request.app.state.measured
+    history = History(measured_releases.releases(readable))
+    with request.app.state.open_ledger() as ledger:
+        chains = ledger.whole([*each])
+    for chain, one in each.items():
+        entries = chains.get(chain, ())
+        release = None if isinstance(entries, Break) else measured(chain, entries, None)
+        expected = release_forecast(history, entries, release, now) if release else None
+        yield one.model_copy(update={"forecast": expected})
 
 
 def _standing(flight: Flight, state: Any, found: Explanation) -> Standing:

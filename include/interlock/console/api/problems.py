@@ -30,14 +30,25 @@ class Problem(Model):
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}, "description": HTTPStatus(code).phrase}
+    code: {
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "description": HTTPStatus(code).phrase,
+    }
     for code in (401, 403, 422, 503)
 }
 """The errors that each route can answer with, for the OpenAPI document."""
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Let an app answer each error as a problem."""
+    """Let an app answer each error as a problem, and describe problems in its OpenAPI document."""
+    described = app.openapi
+
+    def with_problems() -> dict[str, Any]:
+        found = described()
+        found["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return found
+
+    app.openapi = with_problems  # type: ignore[method-assign]
     app.exception_handler(StarletteHTTPException)(_of_http)
     app.exception_handler(RequestValidationError)(_of_validation)
     app.exception_handler(ReleaseError)(_of_release)

@@ -46,11 +46,14 @@ class QuestionCollection(Model):
 
 def questions(
     user: GetUserDep,
+    dag_id: Annotated[str, Query(max_length=250, description="Of this Dag only")] = "",
+    run_id: Annotated[str, Query(max_length=250, description="Of runs of this name only")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> QuestionCollection:
     """Return the open questions that are for the reader, of the Dags that they may read."""
-    found = questions_for(user, readable_dags(user))
+    every = questions_for(user, readable_dags(user))
+    found = [one for one in every if dag_id in ("", one.dag_id) and run_id in ("", one.run_id)]
     return QuestionCollection(
         questions=tuple(found[offset : offset + limit]), total_entries=len(found), at=datetime.now(UTC)
     )

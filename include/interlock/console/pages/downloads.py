@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response, status
 from fastapi.responses import FileResponse
+from pydantic import Field
 
 from interlock.adapters.airflow.results import parsed_result, stored_result
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.evidence.sources import pack_name, sealed_packs
 from interlock.console.control.lookups import result_of
+from interlock.domain.canonical import Model, Sha256
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about, unsettled
@@ -52,10 +54,24 @@ Store = Annotated[ArtifactStore, Depends(opened_store)]
 OpenLedger = Annotated[Callable[[], AbstractContextManager[Any]], Depends(ledger_opener)]
 
 
-def left_by(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, Any]:
-    """Return the files of a release: size and digest of each."""
-    found = _files(dag_id, run_id, open_ledger)
-    return {name: {"size": blob.size, "sha256": blob.sha256} for name, blob in found.items()}
+class FileLeft(Model):
+    """A file of a release, by the ledger."""
+
+    size: int = Field(description="Bytes")
+    sha256: Sha256
+
+
+class FilesLeft(Model):
+    """The files of a release; null: there is none yet."""
+
+    notes: FileLeft | None = Field(None, description="Release notes, in Markdown")
+    evidence: FileLeft | None = Field(None, description="The evidence pack that was made last")
+
+
+def files(dag_id: str, dag_run_id: str, open_ledger: OpenLedger) -> FilesLeft:
+    """Return size and digest of the files of a release."""
+    found = _files(dag_id, dag_run_id, open_ledger)
+    return FilesLeft(**{name: FileLeft(size=blob.size, sha256=blob.sha256) for name, blob in found.items()})
 
 
 def result(dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1) -> dict[str, Any]:
@@ -63,29 +79,30 @@ def result(dag_id: str, run_id: str, task_id: str, key: str, map_index: int = -1
     return {"value": stored_result(parsed_result(result_of(dag_id, run_id, task_id, map_index, key)))}
 
 
-def findings(dag_id: str, run_id: str, open_ledger: OpenLedger) -> dict[str, list[str]]:
-    """Return findings about a release, records that others lack of it, by what it was overtaken, and which chat rooms
-    were not told, in words.
-    """
-    chain = release_chain(dag_id, run_id)
+class Findings(Model):
+    """What is found about a release, in words."""
 
-    def known() -> dict[str, list[str]]:
-        with open_ledger() as ledger:
-            own = ledger.entries(chain, kind=FINDING)
-            found = ledger.entries(INSTALLATION, kind=FINDING)
-            missing = unsettled(found, ledger.entries(INSTALLATION, kind=FINDING_SETTLED), chain)
-            overtaken = ledger.entries(chain, kind=RELEASE_OVERTAKEN)
-            unsaid = ledger.entries(chain, kind=CHAT_FAILED)
-        return {
-            "findings": [str(entry.payload.get("what")) for entry in (*own, *findings_about(found, chain))],
-            "missing": [str(entry.payload.get("what")) for entry in missing],
-            "unsaid": [
-                f"The chat room {entry.payload['room']} was not told: {entry.payload['why']}" for entry in unsaid
-            ],
-            "overtaken": [Overtaking.model_validate(entry.payload).sentence for entry in overtaken],
-        }
+    findings: tuple[str, ...] = Field(description="A release with one gets no permit")
+    missing: tuple[str, ...] = Field(description="Records that others lack of it")
+    unsaid: tuple[str, ...] = Field(description="Which chat rooms were not told")
+    overtaken: tuple[str, ...] = Field(description="By which more urgent release it was overtaken")
 
-    return or_refused(known)
+
+def findings(dag_id: str, dag_run_id: str, open_ledger: OpenLedger) -> Findings:
+    """Return findings about a release, records that others lack of it, and which chat rooms were not told."""
+    chain = release_chain(dag_id, dag_run_id)
+    with open_ledger() as ledger:
+        own = ledger.entries(chain, kind=FINDING)
+        found = ledger.entries(INSTALLATION, kind=FINDING)
+        missing = unsettled(found, ledger.entries(INSTALLATION, kind=FINDING_SETTLED), chain)
+        overtaken = ledger.entries(chain, kind=RELEASE_OVERTAKEN)
+        unsaid = ledger.entries(chain, kind=CHAT_FAILED)
+    return Findings(
+        findings=tuple(str(entry.payload.get("what")) for entry in (*own, *findings_about(found, chain))),
+        missing=tuple(str(entry.payload.get("what")) for entry in missing),
+        unsaid=tuple(f"The chat room {entry.payload['room']} was not told: {entry.payload['why']}" for entry in unsaid),
+        overtaken=tuple(Overtaking.model_validate(entry.payload).sentence for entry in overtaken),
+    )
 
 
 def notes(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> Response:
@@ -126,6 +143,16 @@ def to_be_kept(
 
 
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
+FRAMED = "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+
+
+def safe_headers(policy: str) -> dict[str, str]:
+    """Return the headers of a file that only our pages show, with a content policy."""
+    return {
+        "Content-Security-Policy": policy + FRAMED,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+    }
 
 
 def _blob(dag_id: str, run_id: str, open_ledger: OpenLedger, name: str) -> Blob:

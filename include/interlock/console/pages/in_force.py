@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
-from fastapi import HTTPException, Request, status
+from fastapi import Query, Request
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of
@@ -17,29 +17,26 @@ from interlock.console.control.rules import service_of
 from interlock.domain.calendars.entries import Entry, Occurrence
 from interlock.domain.calendars.overrides import overridden
 from interlock.domain.calendars.stops import STOPS, all_in_force, stops_in_force
+from interlock.domain.canonical import Model
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.dag_names import ROLLBACKS, TRAINS
-from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Chains
 from interlock.domain.ledger.chain import Entry as LedgerEntry
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
 from interlock.locations import catalogue_folder
 
 
-class InForce(NamedTuple):
+class InForce(Model):
     """What holds releases back now, in words."""
 
-    stops: list[str]
-    freezes: list[str]
+    stops: tuple[str, ...]
+    freezes: tuple[str, ...]
 
 
-def in_force(request: Request, dag_id: str = "") -> dict[str, list[str]]:
+def in_force(request: Request, dag_id: Annotated[str, Query(max_length=250)] = "") -> InForce:
     """Return the emergency stops and freezes in force; with a Dag, those for its service or its passengers."""
-    try:
-        with request.app.state.open_ledger() as ledger:
-            return look(catalogue_folder(), ledger, dag_id)._asdict()
-    except ReleaseError as error:
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, str(error)) from error
+    with request.app.state.open_ledger() as ledger:
+        return look(catalogue_folder(), ledger, dag_id)
 
 
 def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
@@ -55,20 +52,21 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
     freezes = [one for one in known.occurrences(now.year) if one.entry.effect == "deny" and one.start <= now < one.end]
     if not dag_id:
         of_production = [one for one in freezes if PRODUCTION in (one.entry.scope.environments or (PRODUCTION,))]
-        return InForce([str(stop) for stop in all_in_force(declared, now)], [_in_words(one) for one in of_production])
+        every = tuple(map(str, all_in_force(declared, now)))
+        return InForce(stops=every, freezes=tuple(map(_in_words, of_production)))
     services = _services_of(folder, dag_id)
     stops = (str(stop) for service in services for stop in stops_in_force(declared, service, now))
     overrides = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
     back = dag_id.startswith(ROLLBACKS)
     ways = [(each, (PRODUCTION,) if back else (*each.path, PRODUCTION)) for each in services]
-    held = [
+    held = tuple(
         _in_words(one, closed)
         for one in freezes
         if (
             closed := [*dict.fromkeys(at for each, way in ways for at in _closed(one.entry, each, way, overrides, now))]
         )
-    ]
-    return InForce([*dict.fromkeys(stops)], held)
+    )
+    return InForce(stops=tuple(dict.fromkeys(stops)), freezes=held)
 
 
 def _closed(

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic import Field
 
 from interlock.adapters.testing.matrices import matrix_of
+from interlock.domain.canonical import Model
 from interlock.domain.ledger.chain import release_chain
 from interlock.domain.outcome.progress import defects_of
-from interlock.domain.testing.matrix import untested
+from interlock.domain.records import DefectLine
+from interlock.domain.testing.matrix import MatrixRow, untested
 
-from .downloads import OpenLedger, Store, or_refused
+from .downloads import OpenLedger, Store
 
 
-def shown(dag_id: str, run_id: str, store: Store, open_ledger: OpenLedger) -> dict[str, Any]:
-    """Return the rows of the matrix, what nobody tested, and the defects; no rows: the release has no test cases."""
+class Matrix(Model):
+    """What was tested of a release, and what nobody tested."""
 
-    def found() -> dict[str, Any]:
-        with open_ledger() as ledger:
-            entries = ledger.entries(release_chain(dag_id, run_id))
-        rows = matrix_of(entries, store) or ()
-        return {
-            "rows": [row.model_dump(mode="json") for row in rows],
-            "untested": list(untested(rows)),
-            "defects": [one.model_dump(mode="json") for one in defects_of(entries)],
-        }
+    rows: tuple[MatrixRow, ...] = Field(description="Empty: the release has no test cases that people run")
+    untested: tuple[str, ...] = Field(description="What must be tested and has no result")
+    defects: tuple[DefectLine, ...]
 
-    return or_refused(found)
+
+def matrix(dag_id: str, dag_run_id: str, store: Store, open_ledger: OpenLedger) -> Matrix:
+    """Return each ticket of a release with its test cases and their results in each environment."""
+    with open_ledger() as ledger:
+        entries = ledger.entries(release_chain(dag_id, dag_run_id))
+    rows = matrix_of(entries, store) or ()
+    return Matrix(rows=rows, untested=tuple(untested(rows)), defects=defects_of(entries))

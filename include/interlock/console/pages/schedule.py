@@ -16,16 +16,34 @@ from typing import Annotated, Any
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Query, Request, Response, status
+from pydantic import Field
 
 from interlock.adapters.calendars.schedule import Item, Schedule
 from interlock.adapters.calendars.schedule_feed import path_of, write_ical
 from interlock.console.control.lookups import runs_under_way, unpaused
+from interlock.domain.canonical import Model
 from interlock.domain.dag_names import dag_of_train
 from interlock.domain.errors import ReleaseError
 
 MAX_PERIOD_BEFORE, MAX_PERIOD_AFTER = timedelta(days=90), timedelta(days=366)
 """What the feed has: so far back, and so far ahead."""
 TOKEN_LIFETIME = timedelta(days=366)
+
+
+class ScheduledItem(Item):
+    """Something that goes on at some time, with its page."""
+
+    path: str = Field(description="Below Airflow's address; empty: it has none, or the reader may not see it")
+
+
+class ShownSchedule(Model):
+    """What the calendar shows of a time."""
+
+    items: tuple[ScheduledItem, ...]
+    conflicts: tuple[ScheduledItem, ...] = Field(description="Of the next 60 days, also outside of this time")
+    faults: tuple[str, ...] = Field(description="What closes everything, or is left out because its file is wrong")
+    notes: tuple[str, ...] = Field(description="Which calendars may be out of date")
+    feed: str = Field(description="Path of the reader's own feed; empty: Airflow has no secret for it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +61,25 @@ class Seen:
     notes: list[str]
 
 
-def shown(request: Request, user: GetUserDep, start: datetime, end: datetime) -> dict[str, Any]:
-    """Return what the page shows of a time, what clashes, and where the reader's feed is."""
+def schedule(request: Request, user: GetUserDep, start: datetime, end: datetime) -> ShownSchedule:
+    """Return departures, calendars, bookings and releases of a time, what clashes, and where the reader's feed is."""
     if start.tzinfo is None or end.tzinfo is None or end <= start:
         raise HTTPException(
             status.HTTP_422_UNPROCESSABLE_CONTENT, "start and end must be times with a time zone, and end after start"
         )
     found = look(request, user, start, end, clashing=True)
     token = token_of(user.get_name(), datetime.now(UTC) + TOKEN_LIFETIME)
-    return {
-        "items": [_told(one) for one in found.items],
-        "conflicts": [_told(one) for one in found.conflicts],
-        "faults": found.faults,
-        "notes": found.notes,
-        "feed": f"interlock/calendar.ics?token={token}" if token else "",
-    }
+    return ShownSchedule(
+        items=tuple(map(_told, found.items)),
+        conflicts=tuple(map(_told, found.conflicts)),
+        faults=tuple(found.faults),
+        notes=tuple(found.notes),
+        feed=f"interlock/calendar.ics?token={token}" if token else "",
+    )
 
 
-def _told(one: Item) -> dict[str, Any]:
-    return {**one.model_dump(mode="json"), "path": path_of(one)}
+def _told(one: Item) -> ScheduledItem:
+    return ScheduledItem(**dict(one), path=path_of(one))
 
 
 def feed(request: Request, token: Annotated[str, Query(max_length=300)]) -> Response:
@@ -93,7 +111,7 @@ def look(request: Request, user: Any, start: datetime, end: datetime, *, clashin
 def _found(request: Request, start: datetime, end: datetime, now: datetime, *, clashing: bool) -> Seen:
     plans = request.app.state.overview.known.at(now)
     with request.app.state.open_ledger() as ledger:
-        schedule = Schedule(
+        known = Schedule(
             plans.catalogue,
             plans.calendars,
             ledger,
@@ -102,7 +120,7 @@ def _found(request: Request, start: datetime, end: datetime, now: datetime, *, c
             unpaused=unpaused([dag_of_train(name) for name in plans.trains]),
             under_way=runs_under_way(),
         )
-        found, conflicts = schedule.items(start, end), schedule.conflicts() if clashing else []
+        found, conflicts = known.items(start, end), known.conflicts() if clashing else []
     return Seen(
         items=found,
         conflicts=conflicts,

@@ -1,132 +1,1518 @@
-// The release calendar: departures, calendars, bookings, conflicts and past releases, by month, week and agenda.
+// Built from console/ui by make ui; sources 10bb39ce036d500c1f4cfc830f4254f67582f53d4e8ac8f023c1cbddef890632
+"use strict";(()=>{var as,x,xa,Yf,Je,_a,Pa,Ha,oo,ns,rn,Wa,lo,io,ao,Ba,rs={},os=[],zf=/acit|ex(?:s|g|n|p|$)|rph|grid|ows|mnc|ntw|ine[ch]|zoo|^ord|itera/i,on=Array.isArray;function Fe(t,e){for(var n in e)t[n]=e[n];return t}function uo(t){t&&t.parentNode&&t.parentNode.removeChild(t)}function V(t,e,n){var s,r,o,i={};for(o in e)o=="key"?s=e[o]:o=="ref"?r=e[o]:i[o]=e[o];if(arguments.length>2&&(i.children=arguments.length>3?as.call(arguments,2):n),typeof t=="function"&&t.defaultProps!=null)for(o in t.defaultProps)i[o]===void 0&&(i[o]=t.defaultProps[o]);return ss(t,i,s,r,null)}function ss(t,e,n,s,r){var o={type:t,props:e,key:n,ref:s,__k:null,__:null,__b:0,__e:null,__c:null,constructor:void 0,__v:r??++xa,__i:-1,__u:0};return r==null&&x.vnode!=null&&x.vnode(o),o}function Y(){return{current:null}}function N(t){return t.children}function Q(t,e){this.props=t,this.context=e}function lt(t,e){if(e==null)return t.__?lt(t.__,t.__i+1):null;for(var n;e<t.__k.length;e++)if((n=t.__k[e])!=null&&n.__e!=null)return n.__e;return typeof t.type=="function"?lt(t):null}function Zf(t){if(t.__P&&t.__d){var e=t.__v,n=e.__e,s=[],r=[],o=Fe({},e);o.__v=e.__v+1,x.vnode&&x.vnode(o),fo(t.__P,o,e,t.__n,t.__P.namespaceURI,32&e.__u?[n]:null,s,n??lt(e),!!(32&e.__u),r),o.__v=e.__v,o.__.__k[o.__i]=o,Ya(s,o,r),e.__e=e.__=null,o.__e!=n&&Fa(o)}}function Fa(t){if((t=t.__)!=null&&t.__c!=null)return t.__e=t.__c.base=null,t.__k.some(function(e){if(e!=null&&e.__e!=null)return t.__e=t.__c.base=e.__e}),Fa(t)}function co(t){(!t.__d&&(t.__d=!0)&&Je.push(t)&&!is.__r++||_a!=x.debounceRendering)&&((_a=x.debounceRendering)||Pa)(is)}function is(){try{for(var t,e=1;Je.length;)Je.length>e&&Je.sort(Ha),t=Je.shift(),e=Je.length,Zf(t)}finally{Je.length=is.__r=0}}function La(t,e,n,s,r,o,i,a,c,l,f){var m,d,p,v,y,M,b=s&&s.__k||os,T=e.length;for(c=Vf(n,e,b,c,T),m=0;m<T;m++)(p=n.__k[m])!=null&&(d=p.__i!=-1&&b[p.__i]||rs,p.__i=m,M=fo(t,p,d,r,o,i,a,c,l,f),v=p.__e,p.ref&&d.ref!=p.ref&&(d.ref&&ho(d.ref,null,p),f.push(p.ref,p.__c||v,p)),y==null&&v!=null&&(y=v),4&p.__u?(c=Ua(p,c,t),d.__e&&(d.__e=null)):typeof p.type=="function"&&M!==void 0?c=M:v&&(c=v.nextSibling),p.__u&=-7);return n.__e=y,c}function Vf(t,e,n,s,r){var o,i,a,c,l,f=n.length,m=f,d=0;for(t.__k=new Array(r),o=0;o<r;o++)(i=e[o])!=null&&typeof i!="boolean"&&typeof i!="function"?(typeof i=="string"||typeof i=="number"||typeof i=="bigint"||i.constructor==String?i=t.__k[o]=ss(null,i,null,null,null):on(i)?i=t.__k[o]=ss(N,{children:i},null,null,null):i.constructor===void 0&&i.__b>0?i=t.__k[o]=ss(i.type,i.props,i.key,i.ref?i.ref:null,i.__v):t.__k[o]=i,c=o+d,i.__=t,i.__b=t.__b+1,a=null,(l=i.__i=jf(i,n,c,m))!=-1&&(m--,(a=n[l])&&(a.__u|=2)),a==null||a.__v==null?(l==-1&&(r>f?d--:r<f&&d++),typeof i.type!="function"&&(i.__u|=4)):l!=c&&(l==c-1?d--:l==c+1?d++:(l>c?d--:d++,i.__u|=4))):t.__k[o]=null;if(m)for(o=0;o<f;o++)(a=n[o])!=null&&(2&a.__u)==0&&(a.__e==s&&(s=lt(a)),Za(a,a));return s}function Ua(t,e,n){var s,r;if(typeof t.type=="function"){for(s=t.__k,r=0;s&&r<s.length;r++)s[r]&&(s[r].__=t,e=Ua(s[r],e,n));return e}t.__e!=e&&(e&&t.type&&!e.parentNode&&(e=lt(t)),e=n.insertBefore(t.__e,e||null));do e=e&&e.nextSibling;while(e!=null&&e.nodeType==8);return e}function an(t,e){return e=e||[],t==null||typeof t=="boolean"||(on(t)?t.some(function(n){an(n,e)}):e.push(t)),e}function jf(t,e,n,s){var r,o,i,a=t.key,c=t.type,l=e[n],f=l!=null&&(2&l.__u)==0;if(l===null&&a==null||f&&a==l.key&&c==l.type)return n;if(s>(f?1:0)){for(r=n-1,o=n+1;r>=0||o<e.length;)if((l=e[i=r>=0?r--:o++])!=null&&(2&l.__u)==0&&a==l.key&&c==l.type)return i}return-1}function Na(t,e,n){e[0]=="-"?t.setProperty(e,n??""):t[e]=n==null?"":typeof n!="number"||zf.test(e)?n:n+"px"}function ts(t,e,n,s,r){var o,i;e:if(e=="style")if(typeof n=="string")t.style.cssText=n;else{if(typeof s=="string"&&(t.style.cssText=s=""),s)for(e in s)n&&e in n||Na(t.style,e,"");if(n)for(e in n)s&&n[e]==s[e]||Na(t.style,e,n[e])}else if(e[0]=="o"&&e[1]=="n")o=e!=(e=e.replace(Wa,"$1")),i=e.toLowerCase(),e=i in t||e=="onFocusOut"||e=="onFocusIn"?i.slice(2):e.slice(2),t.l||(t.l={}),t.l[e+o]=n,n?s?n[rn]=s[rn]:(n[rn]=lo,t.addEventListener(e,o?ao:io,o)):t.removeEventListener(e,o?ao:io,o);else{if(r=="http://www.w3.org/2000/svg")e=e.replace(/xlink(H|:h)/,"h").replace(/sName$/,"s");else if(e!="width"&&e!="height"&&e!="href"&&e!="list"&&e!="form"&&e!="tabIndex"&&e!="download"&&e!="rowSpan"&&e!="colSpan"&&e!="role"&&e!="popover"&&e in t)try{t[e]=n??"";break e}catch{}typeof n=="function"||(n==null||n===!1&&e[4]!="-"?t.removeAttribute(e):t.setAttribute(e,e=="popover"&&n==1?"":n))}}function Oa(t){return function(e){if(this.l){var n=this.l[e.type+t];if(e[ns]==null)e[ns]=lo++;else if(e[ns]<n[rn])return;return n(x.event?x.event(e):e)}}}function fo(t,e,n,s,r,o,i,a,c,l){var f,m,d,p,v,y,M,b,T,w,R,I,$,z,_,O,W=e.type;if(e.constructor!==void 0)return null;128&n.__u&&(c=!!(32&n.__u),o=[a=e.__e=n.__e]),(f=x.__b)&&f(e);e:if(typeof W=="function"){m=i.length;try{if(T=e.props,w=W.prototype&&W.prototype.render,R=(f=W.contextType)&&s[f.__c],I=f?R?R.props.value:f.__:s,n.__c?b=(d=e.__c=n.__c).__=d.__E:(w?e.__c=d=new W(T,I):(e.__c=d=new Q(T,I),d.constructor=W,d.render=Gf),R&&R.sub(d),d.state||(d.state={}),d.__n=s,p=d.__d=!0,d.__h=[],d._sb=[]),w&&d.__s==null&&(d.__s=d.state),w&&W.getDerivedStateFromProps!=null&&(d.__s==d.state&&(d.__s=Fe({},d.__s)),Fe(d.__s,W.getDerivedStateFromProps(T,d.__s))),v=d.props,y=d.state,d.__v=e,p)w&&W.getDerivedStateFromProps==null&&d.componentWillMount!=null&&d.componentWillMount(),w&&d.componentDidMount!=null&&d.__h.push(d.componentDidMount);else{if(w&&W.getDerivedStateFromProps==null&&T!==v&&d.componentWillReceiveProps!=null&&d.componentWillReceiveProps(T,I),e.__v==n.__v||!d.__e&&d.shouldComponentUpdate!=null&&d.shouldComponentUpdate(T,d.__s,I)===!1){e.__v!=n.__v&&(d.props=T,d.state=d.__s,d.__d=!1),e.__e=n.__e,e.__k=n.__k,e.__k.some(function(q){q&&(q.__=e)}),os.push.apply(d.__h,d._sb),d._sb=[],d.__h.length&&i.push(d),a=lt(n);break e}d.componentWillUpdate!=null&&d.componentWillUpdate(T,d.__s,I),w&&d.componentDidUpdate!=null&&d.__h.push(function(){d.componentDidUpdate(v,y,M)})}if(d.context=I,d.props=T,d.__P=t,d.__e=!1,$=x.__r,z=0,w)d.state=d.__s,d.__d=!1,$&&$(e),f=d.render(d.props,d.state,d.context),os.push.apply(d.__h,d._sb),d._sb=[];else do d.__d=!1,$&&$(e),f=d.render(d.props,d.state,d.context),d.state=d.__s;while(d.__d&&++z<25);d.state=d.__s,d.getChildContext!=null&&(s=Fe(Fe({},s),d.getChildContext())),w&&!p&&d.getSnapshotBeforeUpdate!=null&&(M=d.getSnapshotBeforeUpdate(v,y)),_=f!=null&&f.type===N&&f.key==null?za(f.props.children):f,a=La(t,on(_)?_:[_],e,n,s,r,o,i,a,c,l),d.base=e.__e,e.__u&=-161,d.__h.length&&i.push(d),b&&(d.__E=d.__=null)}catch(q){if(i.length=m,e.__v=null,c||o!=null){if(q.then){for(e.__u|=c?160:128;a&&a.nodeType==8&&a.nextSibling;)a=a.nextSibling;o!=null&&(o[o.indexOf(a)]=null),e.__e=a}else if(o!=null)for(O=o.length;O--;)uo(o[O])}else e.__e=n.__e;e.__k==null&&(e.__k=n.__k||[]),q.then||Aa(e),x.__e(q,e,n)}}else o==null&&e.__v==n.__v?(e.__k=n.__k,e.__e=n.__e):a=e.__e=qf(n.__e,e,n,s,r,o,i,c,l);return(f=x.diffed)&&f(e),128&e.__u?void 0:a}function Aa(t){t&&(t.__c&&(t.__c.__e=!0),t.__k&&t.__k.some(Aa))}function Ya(t,e,n){for(var s=0;s<n.length;s++)ho(n[s],n[++s],n[++s]);x.__c&&x.__c(e,t),t.some(function(r){try{t=r.__h,r.__h=[],t.some(function(o){o.call(r)})}catch(o){x.__e(o,r.__v)}})}function za(t){return typeof t!="object"||t==null||t.__b>0?t:on(t)?t.map(za):t.constructor!==void 0?null:Fe({},t)}function qf(t,e,n,s,r,o,i,a,c){var l,f,m,d,p,v,y,M=n.props||rs,b=e.props,T=e.type;if(T=="svg"?r="http://www.w3.org/2000/svg":T=="math"?r="http://www.w3.org/1998/Math/MathML":r||(r="http://www.w3.org/1999/xhtml"),o!=null){for(l=0;l<o.length;l++)if((p=o[l])&&"setAttribute"in p==!!T&&(T?p.localName==T:p.nodeType==3)){t=p,o[l]=null;break}}if(t==null){if(T==null)return document.createTextNode(b);t=document.createElementNS(r,T,b.is&&b),a&&(x.__m&&x.__m(e,o),a=!1),o=null}if(T==null)M===b||a&&t.data==b||(t.data=b);else{if(o=T=="textarea"&&b.defaultValue!=null?null:o&&as.call(t.childNodes),!a&&o!=null)for(M={},l=0;l<t.attributes.length;l++)M[(p=t.attributes[l]).name]=p.value;for(l in M)p=M[l],l=="dangerouslySetInnerHTML"?m=p:l=="children"||l in b||l=="value"&&"defaultValue"in b||l=="checked"&&"defaultChecked"in b||ts(t,l,null,p,r);for(l in b)p=b[l],l=="children"?d=p:l=="dangerouslySetInnerHTML"?f=p:l=="value"?v=p:l=="checked"?y=p:a&&typeof p!="function"||M[l]===p||ts(t,l,p,M[l],r);if(f)a||m&&(f.__html==m.__html||f.__html==t.innerHTML)||(t.innerHTML=f.__html),e.__k=[];else if(m&&(t.innerHTML=""),La(e.type=="template"?t.content:t,on(d)?d:[d],e,n,s,T=="foreignObject"?"http://www.w3.org/1999/xhtml":r,o,i,o?o[0]:n.__k&&lt(n,0),a,c),o!=null)for(l=o.length;l--;)uo(o[l]);a&&T!="textarea"||(l="value",T=="progress"&&v==null?t.removeAttribute("value"):v!=null&&(v!==t[l]||T=="progress"&&!v||T=="option"&&v!=M[l])&&ts(t,l,v,M[l],r),l="checked",y!=null&&y!=t[l]&&ts(t,l,y,M[l],r))}return t}function ho(t,e,n){try{if(typeof t=="function"){var s=typeof t.__u=="function";s&&t.__u(),s&&e==null||(t.__u=t(e))}else t.current=e}catch(r){x.__e(r,n)}}function Za(t,e,n){var s,r;if(x.unmount&&x.unmount(t),(s=t.ref)&&(s.current&&s.current!=t.__e||ho(s,null,e)),(s=t.__c)!=null){if(s.componentWillUnmount)try{s.componentWillUnmount()}catch(o){x.__e(o,e)}s.base=s.__P=s.__n=null}if(s=t.__k)for(r=0;r<s.length;r++)s[r]&&Za(s[r],e,n||typeof t.type!="function");n||uo(t.__e),t.__c=t.__=t.__e=void 0}function Gf(t,e,n){return this.constructor(t,n)}function cn(t,e,n){var s,r,o,i;e==document&&(e=document.documentElement),x.__&&x.__(t,e),r=(s=typeof n=="function")?null:n&&n.__k||e.__k,o=[],i=[],fo(e,t=(!s&&n||e).__k=V(N,null,[t]),r||rs,rs,e.namespaceURI,!s&&n?[n]:r?null:e.firstChild?as.call(e.childNodes):null,o,!s&&n?n:r?r.__e:e.firstChild,s,i),Ya(o,t,i),t.props.children=null}function ln(t){function e(n){var s,r;return this.getChildContext||(s=new Set,(r={})[e.__c]=this,this.getChildContext=function(){return r},this.componentWillUnmount=function(){s=null},this.shouldComponentUpdate=function(o){this.props.value!=o.value&&s.forEach(function(i){i.__e=!0,co(i)})},this.sub=function(o){s.add(o);var i=o.componentWillUnmount;o.componentWillUnmount=function(){s&&s.delete(o),i&&i.call(o)}}),n.children}return e.__c="__cC"+Ba++,e.__=t,e.Provider=e.__l=(e.Consumer=function(n,s){return n.children(s)}).contextType=e,e}as=os.slice,x={__e:function(t,e,n,s){for(var r,o,i;e=e.__;)if((r=e.__c)&&!r.__)try{if((o=r.constructor)&&o.getDerivedStateFromError!=null&&(r.setState(o.getDerivedStateFromError(t)),i=r.__d),r.componentDidCatch!=null&&(r.componentDidCatch(t,s||{}),i=r.__d),i)return r.__E=r}catch(a){t=a}throw t}},xa=0,Yf=function(t){return t!=null&&t.constructor===void 0},Q.prototype.setState=function(t,e){var n;n=this.__s!=null&&this.__s!=this.state?this.__s:this.__s=Fe({},this.state),typeof t=="function"&&(t=t(Fe({},n),this.props)),t&&Fe(n,t),t!=null&&this.__v&&(e&&this._sb.push(e),co(this))},Q.prototype.forceUpdate=function(t){this.__v&&(this.__e=!0,t&&this.__h.push(t),co(this))},Q.prototype.render=N,Je=[],Pa=typeof Promise=="function"?Promise.prototype.then.bind(Promise.resolve()):setTimeout,Ha=function(t,e){return t.__v.__b-e.__v.__b},is.__r=0,oo=Math.random().toString(8),ns="__d"+oo,rn="__a"+oo,Wa=/(PointerCapture)$|Capture$/i,lo=0,io=Oa(!1),ao=Oa(!0),Ba=0;var Xf=0;function h(t,e,n,s,r,o){e||(e={});var i,a,c=e;if("ref"in c)for(a in c={},e)a=="ref"?i=e[a]:c[a]=e[a];var l={type:t,props:c,key:n,ref:i,__k:null,__:null,__b:0,__e:null,__c:null,constructor:void 0,__v:--Xf,__i:-1,__u:0,__source:r,__self:o};if(typeof t=="function"&&(i=t.defaultProps))for(a in i)c[a]===void 0&&(c[a]=i[a]);return x.vnode&&x.vnode(l),l}var Va,$e,mo,ja;var tc=[],ne=x,qa=ne.__b,Ga=ne.__r,Xa=ne.diffed,Ja=ne.__c,Ka=ne.unmount,Qa=ne.__;function Jf(){for(var t;t=tc.shift();){var e=t.__H;if(t.__P&&e)try{e.__h.some(cs),e.__h.some(po),e.__h=[]}catch(n){e.__h=[],ne.__e(n,t.__v)}}}ne.__b=function(t){$e=null,qa&&qa(t)},ne.__=function(t,e){t&&e.__k&&e.__k.__m&&(t.__m=e.__k.__m),Qa&&Qa(t,e)},ne.__r=function(t){Ga&&Ga(t),Va=0;var e=($e=t.__c).__H;e&&(mo===$e?(e.__h=[],$e.__h=[],e.__.some(function(n){n.__N&&(n.__=n.__N),n.u=n.__N=void 0})):(e.__h.some(cs),e.__h.some(po),e.__h=[],Va=0)),mo=$e},ne.diffed=function(t){Xa&&Xa(t);var e=t.__c;e&&e.__H&&(e.__H.__h.length&&(tc.push(e)!==1&&ja===ne.requestAnimationFrame||((ja=ne.requestAnimationFrame)||Kf)(Jf)),e.__H.__.some(function(n){n.u&&(n.__H=n.u,n.u=void 0)})),mo=$e=null},ne.__c=function(t,e){e.some(function(n){try{n.__h.some(cs),n.__h=n.__h.filter(function(s){return!s.__||po(s)})}catch(s){e.some(function(r){r.__h&&(r.__h=[])}),e=[],ne.__e(s,n.__v)}}),Ja&&Ja(t,e)},ne.unmount=function(t){Ka&&Ka(t);var e,n=t.__c;n&&n.__H&&(n.__H.__.some(function(s){try{cs(s)}catch(r){e=r}}),n.__H=void 0,e&&ne.__e(e,n.__v))};var ec=typeof requestAnimationFrame=="function";function Kf(t){var e,n=function(){clearTimeout(s),ec&&cancelAnimationFrame(e),setTimeout(t)},s=setTimeout(n,35);ec&&(e=requestAnimationFrame(n))}function cs(t){var e=$e,n=t.__c;typeof n=="function"&&(t.__c=void 0,n()),$e=e}function po(t){var e=$e;t.__c=t.__(),$e=e}function Qf(t,e){for(var n in e)t[n]=e[n];return t}function nc(t,e){for(var n in t)if(n!=="__source"&&!(n in e))return!0;for(var s in e)if(s!=="__source"&&t[s]!==e[s])return!0;return!1}function sc(t,e){this.props=t,this.context=e}(sc.prototype=new Q).isPureReactComponent=!0,sc.prototype.shouldComponentUpdate=function(t,e){return nc(this.props,t)||nc(this.state,e)};var rc=x.__b;x.__b=function(t){t.type&&t.type.__f&&t.ref&&(t.props.ref=t.ref,t.ref=null),rc&&rc(t)};var lM=typeof Symbol<"u"&&Symbol.for&&Symbol.for("react.forward_ref")||3911;var eh=x.__e;x.__e=function(t,e,n,s){if(t.then){for(var r,o=e;o=o.__;)if((r=o.__c)&&r.__c)return e.__e==null&&(e.__e=n.__e,e.__k=n.__k||[]),r.__c(t,e)}eh(t,e,n,s)};var oc=x.unmount;function uc(t,e,n){return t&&(t.__c&&t.__c.__H&&(t.__c.__H.__.forEach(function(s){typeof s.__c=="function"&&s.__c()}),t.__c.__H=null),(t=Qf({},t)).__c!=null&&(t.__c.__P===n&&(t.__c.__P=e),t.__c.__e=!0,t.__c=null),t.__k=t.__k&&t.__k.map(function(s){return uc(s,e,n)})),t}function fc(t,e,n){return t&&n&&(t.__v=null,t.__k=t.__k&&t.__k.map(function(s){return fc(s,e,n)}),t.__c&&t.__c.__P===e&&(t.__e&&n.appendChild(t.__e),t.__c.__e=!0,t.__c.__P=n)),t}function go(){this.__u=0,this.o=null,this.__b=null}function hc(t){var e=t.__&&t.__.__c;return e&&e.__a&&e.__a(t)}function ls(){this.i=null,this.l=null}x.unmount=function(t){var e=t.__c;e&&(e.__z=!0),e&&e.__R&&e.__R(),e&&32&t.__u&&(t.type=null),oc&&oc(t)},(go.prototype=new Q).__c=function(t,e){var n=e.__c,s=this;s.o==null&&(s.o=[]),s.o.push(n);var r=hc(s.__v),o=!1,i=function(){o||s.__z||(o=!0,n.__R=null,r?r(c):c())};n.__R=i;var a=n.__P;n.__P=null;var c=function(){if(!--s.__u){if(s.state.__a){var l=s.state.__a;s.__v.__k[0]=fc(l,l.__c.__P,l.__c.__O)}var f;for(s.setState({__a:s.__b=null});f=s.o.pop();)f.__P=a,f.forceUpdate()}};s.__u++||32&e.__u||s.setState({__a:s.__b=s.__v.__k[0]}),t.then(i,i)},go.prototype.componentWillUnmount=function(){this.o=[]},go.prototype.render=function(t,e){if(this.__b){if(this.__v.__k){var n=document.createElement("div"),s=this.__v.__k[0].__c;this.__v.__k[0]=uc(this.__b,n,s.__O=s.__P)}this.__b=null}var r=e.__a&&V(N,null,t.fallback);return r&&(r.__u&=-33),[V(N,null,e.__a?null:t.children),r]};var ic=function(t,e,n){if(++n[1]===n[0]&&t.l.delete(e),t.props.revealOrder&&(t.props.revealOrder[0]!=="t"||!t.l.size))for(n=t.i;n;){for(;n.length>3;)n.pop()();if(n[1]<n[0])break;t.i=n=n[2]}};function th(t){return this.getChildContext=function(){return t.context},t.children}function nh(t){var e=this,n=t.h;if(e.componentWillUnmount=function(){cn(null,e.v),e.v=null,e.h=null},e.h&&e.h!==n&&e.componentWillUnmount(),!e.v){for(var s=e.__v;s!==null&&!s.__m&&s.__!==null;)s=s.__;e.h=n,e.v={nodeType:1,parentNode:n,childNodes:[],__k:{__m:s.__m},contains:function(){return!0},namespaceURI:n.namespaceURI,insertBefore:function(r,o){this.childNodes.push(r),e.h.insertBefore(r,o)},removeChild:function(r){this.childNodes.splice(this.childNodes.indexOf(r)>>>1,1),e.h.removeChild(r)}}}cn(V(th,{context:e.context},t.__v),e.v)}function mc(t,e){var n=V(nh,{__v:t,h:e});return n.containerInfo=e,n}(ls.prototype=new Q).__a=function(t){var e=this,n=hc(e.__v),s=e.l.get(t);return s[0]++,function(r){var o=function(){e.props.revealOrder?(s.push(r),ic(e,t,s)):r()};n?n(o):o()}},ls.prototype.render=function(t){this.i=null,this.l=new Map;var e=an(t.children);t.revealOrder&&t.revealOrder[0]==="b"&&e.reverse();for(var n=e.length;n--;)this.l.set(e[n],this.i=[1,0,this.i]);return t.children},ls.prototype.componentDidUpdate=ls.prototype.componentDidMount=function(){var t=this;this.l.forEach(function(e,n){ic(t,n,e)})};var pc=typeof Symbol<"u"&&Symbol.for&&Symbol.for("react.element")||60103,sh=/^(?:accent|alignment|arabic|baseline|cap|clip(?!PathU)|color|dominant|fill|flood|font|glyph(?!R)|horiz|image(!S)|letter|lighting|marker(?!H|W|U)|overline|paint|pointer|shape|stop|strikethrough|stroke|text(?!L)|transform|underline|unicode|units|v|vector|vert|word|writing|x(?!C))[A-Z]/,rh=/^on(Ani|Tra|Tou|BeforeInp|Compo)/,oh=/[A-Z0-9]/g,ih=typeof document<"u",ah=function(t){return(typeof Symbol<"u"&&typeof Symbol()=="symbol"?/fil|che|rad/:/fil|che|ra/).test(t)};function gc(t,e,n){return e.__k==null&&(e.textContent=""),cn(t,e),typeof n=="function"&&n(),t?t.__c:null}Q.prototype.isReactComponent=!0,["componentWillMount","componentWillReceiveProps","componentWillUpdate"].forEach(function(t){Object.defineProperty(Q.prototype,t,{configurable:!0,get:function(){return this["UNSAFE_"+t]},set:function(e){Object.defineProperty(this,t,{configurable:!0,writable:!0,value:e})}})});var ac=x.event;x.event=function(t){return ac&&(t=ac(t)),t.persist=function(){},t.isPropagationStopped=function(){return this.cancelBubble},t.isDefaultPrevented=function(){return this.defaultPrevented},t.nativeEvent=t};var yc,ch={configurable:!0,get:function(){return this.class}},cc=x.vnode;x.vnode=function(t){typeof t.type=="string"&&(function(e){var n=e.props,s=e.type,r={},o=s.indexOf("-")==-1;for(var i in n){var a=n[i];if(!(i==="value"&&"defaultValue"in n&&a==null||ih&&i==="children"&&s==="noscript"||i==="class"||i==="className")){var c=i.toLowerCase();i==="defaultValue"&&"value"in n&&n.value==null?i="value":i==="download"&&a===!0?a="":c==="translate"&&a==="no"?a=!1:c[0]==="o"&&c[1]==="n"?c==="ondoubleclick"?i="ondblclick":c!=="onchange"||s!=="input"&&s!=="textarea"||ah(n.type)?c==="onfocus"?i="onfocusin":c==="onblur"?i="onfocusout":rh.test(i)&&(i=c):c=i="oninput":o&&sh.test(i)?i=i.replace(oh,"-$&").toLowerCase():a===null&&(a=void 0),c==="oninput"&&r[i=c]&&(i="oninputCapture"),r[i]=a}}s=="select"&&(r.multiple&&Array.isArray(r.value)&&(r.value=an(n.children).forEach(function(l){l.props.selected=r.value.indexOf(l.props.value)!=-1})),r.defaultValue!=null&&(r.value=an(n.children).forEach(function(l){l.props.selected=r.multiple?r.defaultValue.indexOf(l.props.value)!=-1:r.defaultValue==l.props.value}))),n.class&&!n.className?(r.class=n.class,Object.defineProperty(r,"className",ch)):n.className&&(r.class=r.className=n.className),e.props=r})(t),t.$$typeof=pc,cc&&cc(t)};var lc=x.__r;x.__r=function(t){lc&&lc(t),yc=t.__c};var dc=x.diffed;x.diffed=function(t){dc&&dc(t);var e=t.props,n=t.__e;n!=null&&t.type==="textarea"&&"value"in e&&e.value!==n.value&&(n.value=e.value==null?"":e.value),yc=null};function vc(t){return!!t&&t.$$typeof===pc}function Sc(t){return!!t.__k&&(cn(null,t),!0)}var Dt=function(t,e){var n,s=x.debounceRendering;x.debounceRendering=function(o){n=o};try{var r=t(e);return n&&n(),r}finally{x.debounceRendering=s}};function bc(t){return{render:function(e){gc(e,t)},unmount:function(){Sc(t)}}}var Ce=globalThis.Temporal;var Mc=(t,e)=>`Non-positive ${t}: ${e}`,Tc=(t,e)=>`Non-finite ${t}: ${e}`,Dc=t=>`Cannot convert bigint to ${t}`,wc="Invalid object",dn=(t,e,n,s)=>wt(t,e)+`; must be between ${n}-${s}`,wt=(t,e)=>`Invalid ${t}: ${e}`;var ds=1e3,us=1e6,fs=1e9,hs=6e10,ms=36e11;function ps(t){return t===void 0?Object.create(null):So(t)}function gs(t,e="number"){if(typeof t=="bigint")throw new TypeError(Dc(e));if(t=Number(t),!Number.isFinite(t))throw new RangeError(Tc(e,t));return t}function Ke(t,e){return Math.trunc(gs(t,e))||0}function un(t,e){return Ec(Ke(t,e),e)}function Ec(t,e="number"){if(t<=0)throw new RangeError(Mc(e,t));return t}function vo(t,e,n){return Math.min(Math.max(t,e),n)}function Et(t){return t!==null&&(typeof t=="object"||typeof t=="function")}function So(t){if(!Et(t))throw new TypeError(wc);return t}function ke(t){return(e,n,s)=>{let r=kh(s);if(r.roundingMode||r.roundingIncrement!==void 0)return e.until(n,{...r,largestUnit:t,smallestUnit:t})[t];let o=e.until(n,{largestUnit:t});if(o.blank)return 0;if(Sh(t))return o.total(t);let i=!("day"in e)&&"toPlainDate"in e?e.toPlainDate({day:1}):e;return o.total({unit:t,relativeTo:i})}}function Sh(t){return t==="hours"||t==="minutes"||t==="seconds"||t==="milliseconds"||t==="microseconds"||t==="nanoseconds"}var bh=ke("years"),Mh=ke("months"),Th=ke("weeks"),Dh=ke("days"),wh=ke("hours"),Eh=ke("minutes"),Ch=ke("seconds"),Ih=ke("milliseconds"),Rh=ke("microseconds"),$h=ke("nanoseconds");function kh(t){return typeof t=="string"?{roundingMode:t}:t||{}}var xh=wt;var Ph=t=>`Missing ${t}`;var Hh=(t,e,n)=>wt(t,e)+"; must be "+Object.keys(n).join(),Oc="Cannot use valueOf",xc="Invalid calling context";var Pc=(t,e)=>`Unknown calendar ${t}; might need ${e}`,Do=t=>wt("TimeZone",t),Ds="Out-of-bounds date";var Hc=t=>`Cannot parse: ${t}`;var Wc=vo;function ee(t){throw new RangeError(t)}function Me(t){throw new TypeError(t)}function Ic(t,e,n,s,r){return Bc(e,((o,i)=>{let a=o[i];return a===void 0&&Me(Ph(i)),a})(t,e),n,s,r)}function Bc(t,e,n,s,r,o){let i=Wc(e,n,s);return r&&e!==i&&ee(((a,c,l,f,m)=>m?dn(a,m[c],m[l],m[f]):dn(a,c,l,f))(t,e,n,s,o)),i}function Ct(t,e=Map,n=1e4){let s=new e;return(r,...o)=>{if(s.has(r))return s.get(r);s.size>=n&&s.clear();let i=t(r,...o);return s.set(r,i),i}}var Fc=t=>Wh({name:t},1),Wh=(t,e)=>fn(n=>({value:n,configurable:1,writable:!e}),t),Lc=t=>({[Symbol.toStringTag]:{value:t,configurable:1}});function fn(t,e){let n={};for(let s in e)n[s]=t(e[s],s);return n}function Bh(t,e){let n={};for(let s of t)n[s]=e;return n}function wo(t){let e={};for(let n of t)e[n]=s=>s[n];return e}function bs(t,e,n=Object.create(null)){for(let s of t)n[s]=e[s];return n}function It(t,...e){return(...n)=>t(...e,...n)}function Eo(){}function Rc(t){return t[0].toUpperCase()+t.substring(1)}function Fh(t){return new RegExp(`^${t}$`)}function Lh(t){return parseInt(t.padEnd(9,"0"))}function $c(t){return t===void 0?0:parseInt(t)}function Ms(t,e){return String(e).padStart(t,"0")}var Le=It(Ms,2);function Uh(t,e){return Math.sign(t-e)}function Uc(t,e){let n=t/e;return t%e<0n?n-1n:n}function Ac(t,e){let n=Uc(t,e);return[n,t-n*e]}function Qe(t,e){return[Math.floor(t/e),Co(t,e)]}function Co(t,e){return(t%e+e)%e}function Ah(t,e){return Math.trunc(t/e)||0}function ys(t){return Math.abs(t%1)===.5}function Yh(t){let e=t.normalize("NFD").toLowerCase().replace(/[^a-z0-9]/g,"");return e==="bc"||e==="b"?"bce":e==="ad"||e==="a"?"ce":e}var hn=void 0;function mn(t){return t===hn?"iso8601":t===0?"gregory":t.id}function zh(t,e){return"M"+Le(t)+(e?"L":"")}var Zh={nanosecond:0,microsecond:1,millisecond:2,second:3,minute:4,hour:5,day:6,week:7,month:8,year:9},Vh=Object.keys(Zh);var pn=ds,Rt=us,dt=fs,gn=hs,ws=ms,Yc=864e11;var Io=BigInt(Rt),Ts=BigInt(dt);var et=BigInt(Yc);var yn=Vh.slice(0,6),vn=wo(yn);var zc=["day","month","year"];function Zc(t){return qh(t,1),t}var jh={hour:23,minute:59,second:59};function qh(t,e){let n={};for(let s of yn)n[s]=Bc(s,t[s],0,jh[s]||999,e);return n}function Ro(t){return Vc(t)*dt+jc(t)}function Vc(t){return 3600*t.hour+60*t.minute+t.second}function jc(t){return t.millisecond*Rt+t.microsecond*pn+t.nanosecond}function Gh(t){let[e,n]=Qe(t,Rt),[s,r]=Qe(n,pn);return Xh(e,s,r)}function Xh(t,e=0,n=0){let[s,r]=Qe(t,36e5),[o,i]=Qe(r,6e4),[a,c]=Qe(i,1e3);return{hour:s,minute:o,second:a,millisecond:c,microsecond:e,nanosecond:n}}function kc(t){let[e,n]=Ac(t,Ts);return[Number(e),Number(n)]}function $o(t){return Number(Uc(t,Io))}function Sn(t){return Es(t)+BigInt(Ro(t))}function Es(t){return BigInt(qc(t))*et}function qc(t){return Gc(t.year,t.month,t.day)}function Gc(t,e=1,n=1){let s=e-1;return t+=Math.floor(s/12),e=Co(s,12),Date.UTC(t%400-400,e,0)/864e5+146097*(Ah(t,400)+1)+n}function bn(t){let[e,n]=Ac(t,et);return{...Jh(Number(e)),...Gh(Number(n))}}function Jh(t){let e=new Date(864e5*Co(t,146097));return{year:e.getUTCFullYear()+400*Math.floor(t/146097),month:e.getUTCMonth()+1,day:e.getUTCDate()}}function Kh(t){return[t,0]}function Qh(t,e){switch(e){case 2:return em(t)?29:28;case 4:case 6:case 9:case 11:return 30}return 31}function em(t){return t%4==0&&(t%100!=0||t%400==0)}function tm({year:t}){return t<1?{era:"bce",eraYear:1-t}:{era:"ce",eraYear:t}}function Xc(t){return Jc(t),Zc(t)}function Jc(t){return nm(t,1),t}function nm(t,e){let{year:n}=t,s=Ic(t,"month",1,12,e);return{year:n,month:s,day:Ic(t,"day",1,Qh(n,s),e)}}function $t(t,e){return t?t.de(e):e}function sm(t,e,n){return t?t.L(e,n):Kh(n)}function ko(t,e){return t===0?tm(e):t&&t.h?.(e)||{}}function Kc(t,e){let{year:n,month:s}=$t(t,e),[r,o]=sm(t,n,s);return zh(r,o)}var _o=It(rm,"string");function rm(t,e,n=t){return typeof e!==t&&Me(xh(n,e)),e}function om(t,e="number"){return Number.isInteger(t)||ee(((n,s)=>`Non-integer ${n}: ${s}`)(e,t)),t||0}function Qc(t){return typeof t=="symbol"&&Me("Cannot convert Symbol to string"),String(t)}function el(t){if(!Et(t))return t;let e=t[Symbol.toPrimitive];if(e!=null){typeof e!="function"&&Me();let n=Reflect.apply(e,t,["string"]);return Et(n)&&Me(),n}return Date.prototype[Symbol.toPrimitive].call(t,"string")}function No(t,e){return om(gs(t,e),e)}var im={compatible:0,reject:1,earlier:2,later:3};var am=[Math.floor,t=>ys(t)?Math.floor(t):Math.round(t),Math.ceil,t=>ys(t)?Math.ceil(t):Math.round(t),Math.trunc,t=>ys(t)?Math.trunc(t)||0:Math.round(t),t=>t<0?Math.floor(t):Math.ceil(t),t=>Math.sign(t)*Math.round(Math.abs(t))||0,t=>ys(t)?(t=Math.trunc(t)||0)+t%2:Math.round(t)];function cm(t,e,n,s=0){let r=n[t];if(r===void 0)return s;let o=Qc(r),i=e[o];return i===void 0&&ee(Hh(t,o,e)),i}var lm=It(cm,"disambiguation",im);function tl(t,e){return bs(zc,t,bs(yn,e))}var Oo=BigInt(1e8)*et,xo=BigInt(-1e8)*et,nl=xo-et;function sl(t,e=1){let n=Es(t);return(n<(e?nl:xo)||n>Oo)&&ee(Ds),t}function rl(t){return dm(Sn(t)),t}function dm(t){return(t<=nl||t>=Oo+et)&&ee(Ds),t}function kt(t){return(t<xo||t>Oo)&&ee(Ds),t}function ol(t,e){return kt(Es(t)+BigInt(Ro(t)-e))}function um(t,e,n){return fm(t/e,n)*e||0}function fm(t,e){return am[e](t)}function il(t){return{epochNanoseconds:t}}function Po(t,e,n){return{calendar:n,timeZone:e,epochNanoseconds:t}}function al(t,e){return bs(yn,t,cl(t,e))}function cl(t,e){return bs(zc,t,{calendar:e})}function bo(t){return um(t,gn,7)}var Cs=Ct(hm,WeakMap);function hm(t){let{epochNanoseconds:e,timeZone:n}=t,s=n.B(e);return{...bn(e+BigInt(s)),offsetNanoseconds:s}}function ll(t,e,n){return mm(t,e,n,2,0)}function mm(t,e,n,s=0,r=0,o,i){if(i||n!==void 0&&s===1)return ol(e,n||0);let a=t.O(e);if(n!==void 0&&s!==3){sl(e,0);let c=((l,f,m,d)=>{let p=Sn(f);d&&(m=bo(m));for(let v of l){let y=Number(p-v);if(d&&(y=bo(y)),y===m)return v}})(a,e,n,o);if(c!==void 0)return c;s===0&&ee("Invalid TimeZone offset")}return Ho(t,e,r,a)}function Ho(t,e,n=0,s=t.O(e)){if(s.length===1)return s[0];if(n===1&&ee("Ambiguous offset"),s.length)return s[n===3?1:0];let r=Sn(e),o=((a,c)=>{let l=a.B(c-et);return(f=>(f>Yc&&ee("Out-of-bounds TimeZone gap"),f))(a.B(c+et)-l)})(t,r),i=bn(r+BigInt(o*(n===2?-1:1)));return(s=t.O(i))[n===2?0:s.length-1]}var FM=2**53;var pm=/^([+-])([01]\d|2[0-3])(?:(:?)([0-5]\d)(?:\3([0-5]\d)(?:[.,](\d{1,9}))?)?)?$/;function gm(t){let e=dl(t);return e===void 0&&ee(Hc(t)),e}function dl(t,e){let n=pm.exec(t);if(n)return e&&n[5]&&ee(Hc(t)),(s=>s&&s!=="+"?-1:1)(n[1])*(parseInt(n[2])*ws+$c(n[4])*gn+$c(n[5])*dt+Lh(n[6]||""))}var ym={era:Qc,month:un,monthCode(t,e){return _o(el(t),e)},day:un},vm=Bh(yn,Ke);var Sm=Object.assign({},ym,vm),LM={offset(t){return gm(_o(el(t)))},...Sm};function ul(t){return lm(ps(t))}var Wo=Intl.DateTimeFormat;function bm(t,e){e<-864e13&&ee(Ds);let n=t.formatToParts(e),s={};for(let r of n)s[r.type]=r.value;return s}var Mm={El_Aaiun:16,Tucuman:12,Tirane:11,Riga:10,Simferopol:9,Vienna:9,Tunis:8,Boa_Vista:6,Fortaleza:6,Maceio:6,Noronha:6,Recife:6,Gaza:6,Hebron:6,DeNoronha:6},vs=-4e9;function fl(t){return Bo(bn(t.epochNanoseconds),void 0)+"Z"}function hl(t){let e=t.calendar,n=t.timeZone,s=n.B(t.epochNanoseconds);return Bo(bn(t.epochNanoseconds+BigInt(s)),void 0)+Fo(bo(s))+Em(n.id,0)+(e===hn?"":pl(mn(e),0))}function ml(t){let e=t.calendar;return Bo(t,void 0)+(e===hn?"":pl(mn(e),0))}function Bo(t,e){return Tm(t)+"T"+wm(t,e)}function Tm(t){return Dm(t)+"-"+Le(t.day)}function Dm(t){let{year:e}=t;return(e<0||e>9999?yl(e)+Ms(6,Math.abs(e)):Ms(4,e))+"-"+Le(t.month)}function wm(t,e){let n=[Le(t.hour),Le(t.minute)];return e!==-1&&n.push(Le(t.second)+((s,r,o,i)=>gl(s*Rt+r*pn+o,i))(t.millisecond,t.microsecond,t.nanosecond,e)),n.join(":")}function Fo(t,e=0){if(e===1)return"";let[n,s]=Qe(Math.abs(t),ws),[r,o]=Qe(s,gn),[i,a]=Qe(o,dt);return yl(t)+Le(n)+":"+Le(r)+(i||a?":"+Le(i)+gl(a):"")}function Em(t,e){return e!==1?"["+(e===2?"!":"")+t+"]":""}function pl(t,e){return"["+(e?"!":"")+"u-ca="+t+"]"}var Cm=/0+$/;function gl(t,e){let n=Ms(9,t);return n=e===void 0?n.replace(Cm,""):n.slice(0,e),n?"."+n:""}function yl(t){return t<0?"-":"+"}var Im=/^(AC|AE|AG|AR|AS|BE|BS|CA|CN|CS|CT|EA|EC|IE|IS|JS|MI|NE|NS|PL|PN|PR|PS|SS|VS)T$/,Rm=/[^\w\/:+-]+/;function Lo(t){return $m(_o(t))}function $m(t){return vl(t).id}var vl=Ct(t=>{let e=t.toUpperCase(),n=(r=>{let o=dl(r,1);if(o!==void 0)return{id:Fo(o),Z:o,m:o}})(e);if(n)return{kind:"fixed",...n};let s=e==="UTC"?"UTC":(r=>(Rm.test(r)&&ee(Do(r)),Im.test(r)&&ee("Forbidden ICU TimeZone"),r.toLowerCase().split("/").map((o,i)=>(o.length<=3||/\d/.test(o))&&!/etc|yap/.test(o)?o.toUpperCase():o.replace(/baja|dumont|[a-z]+/g,(a,c)=>a.length<=2&&!i||a==="in"||a==="chat"?a.toUpperCase():a.length>2||!c?Rc(a).replace(/island|noronha|murdo|rivadavia|urville/,Rc):a)).join("/")))(t);return km(s)}),km=Ct(t=>{if(t==="UTC")return{kind:"utc",id:t,m:t};let e=(n=t.toUpperCase(),new Wo("en-u-hc-h23",{calendar:"iso8601",timeZone:n,era:"short",year:"numeric",month:"numeric",day:"numeric",hour:"numeric",minute:"numeric",second:"numeric"}));var n;return{kind:"named",id:t,format:e,m:e.resolvedOptions().timeZone}});function Uo(t){let e=vl(t);return _m(e.id,e)}var _m=Ct((t,e)=>e.kind==="named"?new To(t,e.m,e.format):new Mo(t,e.m,e.kind==="fixed"?e.Z:0)),Mo=class{constructor(e,n,s){this.id=e,this.m=n,this.Z=s}B(){return this.Z}O(e){return[ol(e,this.Z)]}C(){}},To=class{constructor(e,n,s){this.id=e,this.m=n,this.me=((r,o)=>{let i=Ct(r),a=Ct(Nm),c=86400*o;function l(d){let[p,v]=_c(d,c),y=Ss(p),M=Ss(v),b=i(y),T=i(M);return b===T?b:m(a(y,M),b,T,d)}function f(d,p,v,y=d){let[M,b]=_c(d,c),T=c*p,w=()=>p<0?b>v:M<v;for(;w();){let R=Ss(M),I=Ss(b),$=i(R),z=i(I);if($!==z){let _=a(R,I);m(_,$,z);let O=_[0];if((Uh(O,y)||1)===p)return O}M+=T,b+=T}}function m(d,p,v,y){let M,b;for(;(y===void 0||(M=y<d[0]?p:y>=d[1]?v:void 0)===void 0)&&(b=d[1]-d[0]);){let T=d[0]+Math.floor(b/2);r(T)===v?d[1]=T:d[0]=T+1}return M}return{Ae(d){let p=l(d-86400),v=l(d+86400),y=d-p,M=d-v;if(p===v)return[y];let b=l(y);return b===l(M)?[d-b]:p>v?[y,M]:[]},ze:l,C(d,p){if(!(p>0&&d>=864e10))return p<0?d<=vs?void 0:d>4e9?f(d,-1,d-94867200)??f(4e9,-1,vs):f(d,-1,vs):f(Math.max(d,vs)-1,1,Math.max(d,Math.floor(Date.now()/1e3))+94867200,d)}}})((r=>o=>{let i=bm(r,1e3*o);return 86400*Gc((a=>{let c=a.relatedYear;if(c!==void 0)return parseInt(c);let l=parseInt(a.year);return a.era!==void 0&&Yh(a.era)==="bce"?1-l:l})(i),parseInt(i.month),parseInt(i.day))+3600*parseInt(i.hour)+60*parseInt(i.minute)+parseInt(i.second)-o})(s),(r=>{let o=r.split("/").pop();return Mm[o]||19})(e))}B(e){return this.me.ze((n=>kc(n)[0])(e))*dt}O(e){let n=86400*qc(e)+Vc(e),s=jc(e);return this.me.Ae(n).map(r=>kt(BigInt(r)*Ts+BigInt(s)))}C(e,n){let[s,r]=kc(e),o=this.me.C(s+(n>0||r?1:0),n);if(o!==void 0)return BigInt(o)*Ts}};function Nm(t,e){return[t,e]}function _c(t,e){let n=Math.floor(t/e)*e;return[n,n+e]}function Ss(t){return Wc(t,-1e10,864e10)}function Nc(t,e=""){return`([01]\\d|2[0-3])(?:(:?)([0-5]\\d)(?:\\${t}([0-5]\\d${e})(?:[.,](\\d{1,9}))?)?)?`}var Om="((?!-0{6})[+-]\\d{6}|\\d{4})(-?)(0[1-9]|1[0-2])\\2(0[1-9]|[12]\\d|3[01])(?:[Tt ]"+Nc(6,"|60")+"(?:([Zz])|(([+-])"+Nc(14)+"))?)?";var UM=Fh(Om+"(?:\\[!?([+-](?:[01]\\d|2[0-3])(?::?[0-5]\\d)?|[a-zA-Z._][\\w.+-]*(?:/[a-zA-Z._][\\w.+-]*)*)\\])?((?:\\[!?[a-z_][a-z\\d_-]*=[a-zA-Z\\d]+(?:-[a-zA-Z\\d]+)*\\])*)");function Sl(t,e,n){return Po(t.epochNanoseconds,e,n)}function bl(t,e,n){return Po(kt(Ho(e,t,n)),e,t.calendar)}function Ml(t){return il(kt(BigInt(No(t))*Io))}function xm(t,e,n,s,r){let o=new Set(t),i=new Set(e),a=new Set(n);return(c,l)=>{let f,m,d={},p={},v={},y=0,M=0;for(let O of Object.keys(c)){let W=c[O];W===void 0||a.has(O)||(o.has(O)?O==="dateStyle"?f=W:O==="timeStyle"?m=W:d[O]=W:O==="era"?p[O]=W:i.has(O)?O==="dateStyle"||O==="timeStyle"?M=1:y=1:v[O]=W)}let b=f!==void 0,T=m!==void 0,w=b||T,R=Object.keys(d).length>0,I=y||M,$=R||b||T,z=Object.keys(p).length>0;(!l&&I||l&&I&&!$||w&&(R||z||y))&&Me("Invalid formatting options");let _={};return w||$||Object.assign(_,s),Object.assign(_,d,p,v),b&&(r?Object.assign(_,r[f]):_.dateStyle=f),T&&(_.timeStyle=m),_}}var Pm={year:"numeric",month:"numeric",day:"numeric"},Hm={hour:"numeric",minute:"numeric",second:"numeric"},Wm=Object.assign({},Pm,Hm),Bm=["weekday","year","month","day","dateStyle"],Fm=["dayPeriod","hour","minute","second","fractionalSecondDigits","timeStyle"],Lm=Bm.concat(Fm);var Um=xm(Lm,[],[],{...Wm,timeZoneName:"short"});var Tl="PlainYearMonth",Dl="PlainMonthDay",wl="PlainDate",El="PlainDateTime",Cl="PlainTime",Il="ZonedDateTime",Rl="Instant",$l="Duration",kl="Calendar";function Ue(t,e,n,...s){return Object.defineProperties(e,Fc(t)),Object.defineProperties(e.prototype,Lc("Temporal."+t)),Object.defineProperties(e.prototype,fn(r=>({get(){return r(n(this))},configurable:1}),Object.assign({},...s))),e}var Ae=Eo.name!=="noop"||globalThis.process?Eo:t=>{Object.defineProperty(t,"_str_",{value:t.toJSON()})};function Mn(){Me(xc)}function Is(){Me(Oc)}var Rs={era(t){return ko(t.calendar,t).era},eraYear(t){return ko(t.calendar,t).eraYear},year(t){return $t(t.calendar,t).year},month(t){return $t(t.calendar,t).month},monthCode(t){return Kc(t.calendar,t)},day(t){return $t(t.calendar,t).day}};function _l(t){return wo(Object.keys(t))}var Ao=_l(vn);var Yo=_l(Rs);var Nl=`${Tl}Record`,Ol=`${Dl}Record`,xl=`${wl}Record`,$s=`${El}Record`,Pl=`${Cl}Record`,ks=`${Il}Record`,_s=`${Rl}Record`,Hl=`${$l}Record`,FT=`${kl}Record`,ep=new WeakMap,Wl=new WeakMap,Bl=new WeakMap,Fl=new WeakMap;function Ll(t){return tp(t)||Mn()}function tp(t){return ep.get(t)}function Ns(t){return np(t)||Mn()}function np(t){return Wl.get(t)}function Os(t,e){Wl.set(t,e)}function xs(t){return zo(t)||Mn()}function zo(t){return Bl.get(t)}function Ps(t,e){Bl.set(t,e)}function Hs(t){return Zo(t)||Mn()}function Zo(t){return Fl.get(t)}function Ws(t,e){Fl.set(t,e)}function Vo(t){return Ll(t).id}function Bs(t){let e=Ll(t).xe;return e||ee(Pc(Vo(t),"getExotic or getAny")),e}function Ul(t){return typeof t=="string"&&t.includes("[")&&ee(Do(t)),t}function pp(t){if(t!==void 0)return gp(t)}function gp(t){return Bs(t),Vo(t)}var Tn=Hs,yp=Ue($s,class{get calendarId(){return Tn(this).calendarId}toJSON(){return Tn(this).toJSON()}valueOf(){return Tn(this).valueOf()}},Tn,Yo,Ao);function vp(t){let e=Object.create(yp.prototype);return Ws(e,t),Ae(e),e}function Al(t,e,n,s,r,o,i,a,c,l){return vp(new Ce.PlainDateTime(t,e,n,s,r,o,i,a,c,pp(l)))}function Yl(t,e,n){return zl(Tn(t).toZonedDateTime(Ul(e),n))}var tt=xs,Sp=Ue(ks,class{get calendarId(){return tt(this).calendarId}get timeZoneId(){return tt(this).timeZoneId}get epochMilliseconds(){return tt(this).epochMilliseconds}get epochNanoseconds(){return tt(this).epochNanoseconds}toJSON(){return tt(this).toJSON()}valueOf(){return tt(this).valueOf()}},tt,Yo,Ao);function zl(t){let e=Object.create(Sp.prototype);return Ps(e,t),Ae(e),e}function Zl(t){return tt(t).offsetNanoseconds}var Dn=Ns,bp=Ue(_s,class{get epochMilliseconds(){return Dn(this).epochMilliseconds}get epochNanoseconds(){return Dn(this).epochNanoseconds}toJSON(){return Dn(this).toJSON()}valueOf(){return Dn(this).valueOf()}});function Mp(t){let e=Object.create(bp.prototype);return Os(e,t),Ae(e),e}function Vl(t){return Mp(Ce.Instant.fromEpochMilliseconds(t))}function jl(t,e){return zl(Dn(t).toZonedDateTimeISO(Ul(e)))}function Tp(t){return t===void 0?hn:Dp(t)}function Dp(t){return Bs(t)()}var Fs=Hs,wp=Ue($s,class{get calendarId(){return mn(Fs(this).calendar)}toJSON(){return ml(Fs(this))}valueOf(){return Is()}},Fs,Rs,vn);function Ep(t){let e=Object.create(wp.prototype);return Ws(e,t),Ae(e),e}function ql(t,e,n,s=0,r=0,o=0,i=0,a=0,c=0,l){let f=rl(Xc(fn(Ke,{year:t,month:e,day:n,hour:s,minute:r,second:o,millisecond:i,microsecond:a,nanosecond:c}))),m=Tp(l);return Ep(al(f,m))}function Gl(t,e,n){return jo(bl(Fs(t),Uo(Lo(e)),ul(n)))}var nt=xs,Cp=Ue(ks,class{get calendarId(){return mn(nt(this).calendar)}get timeZoneId(){return nt(this).timeZone.id}get epochMilliseconds(){return $o(nt(this).epochNanoseconds)}get epochNanoseconds(){return nt(this).epochNanoseconds}toJSON(){return hl(nt(this))}valueOf(){return Is()}},Ip,Rs,vn);function jo(t){let e=Object.create(Cp.prototype);return Ps(e,t),Ae(e),e}function Ip(t){let e=nt(t);return{...Cs(e),calendar:e.calendar}}function Xl(t){return Cs(nt(t)).offsetNanoseconds}var Rp=wn(t=>({hour:t.hour,minute:0,second:0,millisecond:0,microsecond:0,nanosecond:0}),ws-1),$p=wn(t=>({hour:t.hour,minute:t.minute,second:0,millisecond:0,microsecond:0,nanosecond:0}),gn-1),kp=wn(t=>({hour:t.hour,minute:t.minute,second:t.second,millisecond:0,microsecond:0,nanosecond:0}),dt-1),_p=wn(t=>({hour:t.hour,minute:t.minute,second:t.second,millisecond:t.millisecond,microsecond:0,nanosecond:0}),Rt-1),Np=wn(t=>({hour:t.hour,minute:t.minute,second:t.second,millisecond:t.millisecond,microsecond:t.microsecond,nanosecond:0}),pn-1);function wn(t,e=0){return n=>{let s=nt(n),{timeZone:r}=s,o=Cs(s),i=tl(o,t(o)),a=ll(r,i,o.offsetNanoseconds)+BigInt(e);return jo({...s,epochNanoseconds:kt(a)})}}var Ls=Ns,Op=Ue(_s,class{get epochMilliseconds(){return $o(Ls(this).epochNanoseconds)}get epochNanoseconds(){return Ls(this).epochNanoseconds}toJSON(){return fl(Ls(this))}valueOf(){return Is()}});function xp(t){let e=Object.create(Op.prototype);return Os(e,t),Ae(e),e}function Jl(t){return xp(Ml(t))}function Kl(t,e){return jo(Sl(Ls(t),Uo(Lo(e))))}var Ql=Ce?Zl:Xl;var qo=Ce?Al:ql;var Go=Ce?Yl:Gl;var ed=Ce?Vl:Jl;var td=Ce?jl:Kl;function Qo(t,e){let n=Ot(t);return n[2]+=e*7,Te(n)}function U(t,e){let n=Ot(t);return n[2]+=e,Te(n)}function me(t,e){let n=Ot(t);return n[6]+=e,Te(n)}function id(t,e){return _e(t,e)/7}function _e(t,e){return(e.valueOf()-t.valueOf())/(1e3*60*60*24)}function Bp(t,e){return(e.valueOf()-t.valueOf())/(1e3*60*60)}function Fp(t,e){return(e.valueOf()-t.valueOf())/(1e3*60)}function Lp(t,e){return(e.valueOf()-t.valueOf())/1e3}function ad(t,e){let n=B(t),s=B(e);return{years:0,months:0,days:Math.round(_e(n,s)),milliseconds:e.valueOf()-s.valueOf()-(t.valueOf()-n.valueOf())}}function ei(t,e){let n=ut(t,e);return n!==null&&n%7===0?n/7:null}function ut(t,e){return _t(t)===_t(e)?Math.round(_e(t,e)):null}function B(t){return Te([t.getUTCFullYear(),t.getUTCMonth(),t.getUTCDate()])}function Up(t){return Te([t.getUTCFullYear(),t.getUTCMonth(),t.getUTCDate(),t.getUTCHours()])}function Ap(t){return Te([t.getUTCFullYear(),t.getUTCMonth(),t.getUTCDate(),t.getUTCHours(),t.getUTCMinutes()])}function Yp(t){return Te([t.getUTCFullYear(),t.getUTCMonth(),t.getUTCDate(),t.getUTCHours(),t.getUTCMinutes(),t.getUTCSeconds()])}function zp(t,e,n){let s=t.getUTCFullYear(),r=Xo(t,s,e,n);if(r<1)return Xo(t,s-1,e,n);let o=Xo(t,s+1,e,n);return o>=1?Math.min(r,o):r}function Xo(t,e,n,s){let r=Te([e,0,1+Zp(e,n,s)]),o=B(t),i=Math.round(_e(r,o));return Math.floor(i/7)+1}function Zp(t,e,n){let s=7+e-n;return-((7+Te([t,0,s]).getUTCDay()-e)%7)+s-1}function Vp(t){return[t.getFullYear(),t.getMonth(),t.getDate(),t.getHours(),t.getMinutes(),t.getSeconds(),t.getMilliseconds()]}function nd(t){return new Date(t[0],t[1]||0,t[2]==null?1:t[2],t[3]||0,t[4]||0,t[5]||0)}function Ot(t){return[t.getUTCFullYear(),t.getUTCMonth(),t.getUTCDate(),t.getUTCHours(),t.getUTCMinutes(),t.getUTCSeconds(),t.getUTCMilliseconds()]}function Te(t){return t.length===1&&(t=t.concat([0])),new Date(Date.UTC(...t))}function cd(t){return!isNaN(t.valueOf())}function _t(t){return t.getUTCHours()*1e3*60*60+t.getUTCMinutes()*1e3*60+t.getUTCSeconds()*1e3+t.getUTCMilliseconds()}var ld={};function jp(t,e){ld[t]=e}function qp(t){return new ld[t]}var Jo=class{getMarkerYear(e){return e.getUTCFullYear()}getMarkerMonth(e){return e.getUTCMonth()}getMarkerDay(e){return e.getUTCDate()}arrayToMarker(e){return Te(e)}markerToArray(e){return Ot(e)}};jp("gregory",Jo);function dd(t,e){let n=null,s=null;return t.start&&(n=e.createMarker(t.start)),t.end&&(s=e.createMarker(t.end)),!n&&!s||n&&s&&s<n?null:{start:n,end:s}}function ti(t,e){let n=[],{start:s}=e,r,o;for(t.sort(Gp),r=0;r<t.length;r+=1)o=t[r],o.start>s&&n.push({start:s,end:o.start}),o.end>s&&(s=o.end);return s<e.end&&n.push({start:s,end:e.end}),n}function Gp(t,e){return t.start.valueOf()-e.start.valueOf()}function pe(t,e){let{start:n,end:s}=t,r=null;return e.start!==null&&(n===null?n=e.start:n=new Date(Math.max(n.valueOf(),e.start.valueOf()))),e.end!=null&&(s===null?s=e.end:s=new Date(Math.min(s.valueOf(),e.end.valueOf()))),(n===null||s===null||n<s)&&(r={start:n,end:s}),r}function ni(t,e){return(t.end===null||e.start===null||t.end>e.start)&&(t.start===null||e.end===null||t.start<e.end)}function se(t,e){return(t.start===null||e>=t.start)&&(t.end===null||e<t.end)}function ud(t,e){return e.start!=null&&t<e.start?e.start:e.end!=null&&t>=e.end?new Date(e.end.valueOf()-1):t}function sd(t,e){let n=e.markerToArray(t.marker);return{marker:t.marker,instantMs:t.instantMs,timeZoneOffset:(t.marker.valueOf()-t.instantMs)/6e4,array:n,year:n[0],month:n[1],day:n[2],hour:n[3],minute:n[4],second:n[5],millisecond:n[6]}}function Ys(t,e,n){let s=sd(t,n.calendarSystem),r=e?sd(e,n.calendarSystem):null;return{date:s,start:s,end:r,timeZone:n.timeZone,localeCodes:n.locale.codes}}function As(t){return t%1===0}function Nt(t,e){let n=String(t);return"000".substr(0,e-n.length)+n}var rd=["years","months","days","milliseconds"],Xp=/^(-?)(?:(\d+)\.)?(\d+):(\d\d)(?::(\d\d)(?:\.(\d\d\d))?)?/;function H(t,e){return typeof t=="string"?Jp(t):typeof t=="object"&&t?od(t):typeof t=="number"?od({[e||"milliseconds"]:t}):null}function Jp(t){let e=Xp.exec(t);if(e){let n=e[1]?-1:1;return{years:0,months:0,days:n*(e[2]?parseInt(e[2],10):0),milliseconds:n*((e[3]?parseInt(e[3],10):0)*60*60*1e3+(e[4]?parseInt(e[4],10):0)*60*1e3+(e[5]?parseInt(e[5],10):0)*1e3+(e[6]?parseInt(e[6],10):0))}}return null}function od(t){let e={years:t.years||t.year||0,months:t.months||t.month||0,days:t.days||t.day||0,milliseconds:(t.hours||t.hour||0)*60*60*1e3+(t.minutes||t.minute||0)*60*1e3+(t.seconds||t.second||0)*1e3+(t.milliseconds||t.millisecond||t.ms||0)},n=t.weeks||t.week;return n&&(e.days+=n*7,e.specifiedWeeks=!0),e}function fd(t,e){return t.years===e.years&&t.months===e.months&&t.days===e.days&&t.milliseconds===e.milliseconds}function qs(t,e){return{years:t.years+e.years,months:t.months+e.months,days:t.days+e.days,milliseconds:t.milliseconds+e.milliseconds}}function hd(t,e){return{years:t.years-e.years,months:t.months-e.months,days:t.days-e.days,milliseconds:t.milliseconds-e.milliseconds}}function md(t,e){return{years:t.years*e,months:t.months*e,days:t.days*e,milliseconds:t.milliseconds*e}}function Kp(t){return ft(t)/365}function Qp(t){return ft(t)/30}function ft(t){return ge(t)/864e5}function ge(t){return t.years*(365*864e5)+t.months*(30*864e5)+t.days*864e5+t.milliseconds}function Gs(t,e){let n=null;for(let s=0;s<rd.length;s+=1){let r=rd[s];if(e[r]){let o=t[r]/e[r];if(!As(o)||n!==null&&n!==o)return null;n=o}else if(t[r])return null}return n}function En(t){let e=t.milliseconds;if(e){if(e%1e3!==0)return{unit:"millisecond",value:e};if(e%(1e3*60)!==0)return{unit:"second",value:e/1e3};if(e%(1e3*60*60)!==0)return{unit:"minute",value:e/(1e3*60)};if(e)return{unit:"hour",value:e/(1e3*60*60)}}return t.days?t.specifiedWeeks&&t.days%7===0?{unit:"week",value:t.days/7}:{unit:"day",value:t.days}:t.months?{unit:"month",value:t.months}:t.years?{unit:"year",value:t.years}:{unit:"millisecond",value:0}}function Xs(t,e,n=!1){let s=t.toISOString();return s=s.replace(".000",""),n&&(s=s.replace("T00:00:00Z","")),s.length>10&&(e==null?s=s.replace("Z",""):e!==0&&(s=s.replace("Z",eg(e,!0)))),s}function Ye(t){return t.toISOString().replace(/T.*$/,"")}function pd(t){return Nt(t.getUTCHours(),2)+":"+Nt(t.getUTCMinutes(),2)+":"+Nt(t.getUTCSeconds(),2)}function eg(t,e=!1){let n=t<0?"-":"+",s=Math.abs(t),r=Math.floor(s/60),o=Math.round(s%60);return e?`${n+Nt(r,2)}:${Nt(o,2)}`:`GMT${n}${r}${o?`:${Nt(o,2)}`:""}`}function Z(t){let e="";for(let n of t)e+=n.value;return e}var tg=/^\s*(\d{4})(-?(\d{2})(-?(\d{2})([T ](\d{2}):?(\d{2})(:?(\d{2})(\.(\d+))?)?(Z|(([-+])(\d{2})(:?(\d{2}))?))?)?)?)?$/;function ng(t){let e=tg.exec(t);if(e){let n=new Date(Date.UTC(Number(e[1]),e[3]?Number(e[3])-1:0,Number(e[5]||1),Number(e[7]||0),Number(e[8]||0),Number(e[10]||0),e[12]?+`0.${e[12]}`*1e3:0));if(cd(n)){let s=null;return e[13]&&(s=(e[15]==="-"?-1:1)*(Number(e[16]||0)*60+Number(e[18]||0))),{marker:n,isTimeUnspecified:!e[6],timeZoneOffset:s}}}return null}var zs=class{constructor(e){this.timeZone=e.timeZone,this.calendarSystem=qp(e.calendarSystem),this.locale=e.locale,this.weekDow=e.locale.week.dow,this.weekDoy=e.locale.week.doy,e.weekNumberCalculation==="ISO"&&(this.weekDow=1,this.weekDoy=4),typeof e.firstDay=="number"&&(this.weekDow=e.firstDay),typeof e.weekNumberCalculation=="function"&&(this.weekNumberFunc=e.weekNumberCalculation),this.weekTextLong=e.weekTextLong,this.weekTextShort=e.weekTextShort??e.weekTextLong,this.cmdFormatter=e.cmdFormatter}createMarker(e){let n=this.createMarkerMeta(e);return n===null?null:n.marker}createNowMarker(){return this.timestampToMarker(new Date().valueOf())}createMarkerMeta(e){if(typeof e=="string")return this.parse(e);let n=null,s;return typeof e=="number"?(n=this.timestampToMarker(e),s=e):e instanceof Date?(e=e.valueOf(),isNaN(e)||(n=this.timestampToMarker(e),s=e)):Array.isArray(e)&&(n=Te(e)),n===null||!cd(n)?null:{marker:n,isTimeUnspecified:!1,instantMs:s}}parse(e){let n=ng(e);if(n===null)return null;let{marker:s}=n,r;return n.timeZoneOffset!==null&&(r=s.valueOf()-n.timeZoneOffset*60*1e3,s=this.timestampToMarker(r)),{marker:s,isTimeUnspecified:n.isTimeUnspecified,instantMs:r}}getYear(e){return this.calendarSystem.getMarkerYear(e)}getMonth(e){return this.calendarSystem.getMarkerMonth(e)}getDay(e){return this.calendarSystem.getMarkerDay(e)}add(e,n){let s=this.calendarSystem.markerToArray(e);return s[0]+=n.years,s[1]+=n.months,s[2]+=n.days,s[6]+=n.milliseconds,this.calendarSystem.arrayToMarker(s)}subtract(e,n){let s=this.calendarSystem.markerToArray(e);return s[0]-=n.years,s[1]-=n.months,s[2]-=n.days,s[6]-=n.milliseconds,this.calendarSystem.arrayToMarker(s)}addYears(e,n){let s=this.calendarSystem.markerToArray(e);return s[0]+=n,this.calendarSystem.arrayToMarker(s)}addMonths(e,n){let s=this.calendarSystem.markerToArray(e);return s[1]+=n,this.calendarSystem.arrayToMarker(s)}diffWholeYears(e,n){let{calendarSystem:s}=this;return _t(e)===_t(n)&&s.getMarkerDay(e)===s.getMarkerDay(n)&&s.getMarkerMonth(e)===s.getMarkerMonth(n)?s.getMarkerYear(n)-s.getMarkerYear(e):null}diffWholeMonths(e,n){let{calendarSystem:s}=this;return _t(e)===_t(n)&&s.getMarkerDay(e)===s.getMarkerDay(n)?s.getMarkerMonth(n)-s.getMarkerMonth(e)+(s.getMarkerYear(n)-s.getMarkerYear(e))*12:null}greatestWholeUnit(e,n){let s=this.diffWholeYears(e,n);return s!==null?{unit:"year",value:s}:(s=this.diffWholeMonths(e,n),s!==null?{unit:"month",value:s}:(s=ei(e,n),s!==null?{unit:"week",value:s}:(s=ut(e,n),s!==null?{unit:"day",value:s}:(s=Bp(e,n),As(s)?{unit:"hour",value:s}:(s=Fp(e,n),As(s)?{unit:"minute",value:s}:(s=Lp(e,n),As(s)?{unit:"second",value:s}:{unit:"millisecond",value:n.valueOf()-e.valueOf()}))))))}countDurationsBetween(e,n,s){let r;return s.years&&(r=this.diffWholeYears(e,n),r!==null)?r/Kp(s):s.months&&(r=this.diffWholeMonths(e,n),r!==null)?r/Qp(s):s.days&&(r=ut(e,n),r!==null)?r/ft(s):(n.valueOf()-e.valueOf())/ge(s)}startOf(e,n){return n==="year"?this.startOfYear(e):n==="month"?this.startOfMonth(e):n==="week"?this.startOfWeek(e):n==="day"?B(e):n==="hour"?Up(e):n==="minute"?Ap(e):n==="second"?Yp(e):null}startOfYear(e){return this.calendarSystem.arrayToMarker([this.calendarSystem.getMarkerYear(e)])}startOfMonth(e){return this.calendarSystem.arrayToMarker([this.calendarSystem.getMarkerYear(e),this.calendarSystem.getMarkerMonth(e)])}startOfWeek(e){return this.calendarSystem.arrayToMarker([this.calendarSystem.getMarkerYear(e),this.calendarSystem.getMarkerMonth(e),e.getUTCDate()-(e.getUTCDay()-this.weekDow+7)%7])}computeWeekNumber(e){return this.weekNumberFunc?this.weekNumberFunc(this.toDate(e)):zp(e,this.weekDow,this.weekDoy)}formatToParts(e,n,s={}){return n.formatToParts(this.toZonedInstant(e,s.instantMs),this)}formatRangeToParts(e,n,s,r={}){let{endInstantMs:o}=r;return r.isEndExclusive&&(n=me(n,-1),o!=null&&(o-=1)),s.formatRangeToParts(this.toZonedInstant(e,r.startInstantMs),this.toZonedInstant(n,o),this)}toZonedInstant(e,n){return n==null&&(n=this.toDate(e).valueOf()),{marker:this.timestampToMarker(n),instantMs:n}}formatIso(e,n={}){let s=null;return n.omitTimeZoneOffset||(s=this.offsetForMarker(e)),Xs(e,s,n.omitTime)}timestampToMarker(e){if(this.timeZone==="local")return Te(Vp(new Date(e)));if(this.timeZone==="UTC")return new Date(e);let n=td(ed(e),this.timeZone);return new Date(Date.UTC(n.year,n.month-1,n.day,n.hour,n.minute,n.second,n.millisecond))}offsetForMarker(e){return this.timeZone==="local"?-nd(Ot(e)).getTimezoneOffset():this.timeZone==="UTC"?0:Ql(Go(qo(e.getUTCFullYear(),e.getUTCMonth()+1,e.getUTCDate(),e.getUTCHours(),e.getUTCMinutes(),e.getUTCSeconds(),e.getUTCMilliseconds()),this.timeZone))/(1e9*60)}toDate(e){return this.timeZone==="local"?nd(Ot(e)):this.timeZone==="UTC"?new Date(e.valueOf()):new Date(Go(qo(e.getUTCFullYear(),e.getUTCMonth()+1,e.getUTCDate(),e.getUTCHours(),e.getUTCMinutes(),e.getUTCSeconds(),e.getUTCMilliseconds()),this.timeZone).epochMilliseconds)}},sg=new Set(["week","meridiem","omitZeroMinute","omitCommas","forceCommas","omitTrailing","weekdayJustify"]),Us=/([ap])\.?m\.?/i,rg=/,/g,og=/\u200e/g,ig=/[\s.,]+$/,Ko=/^\s+$/,Zs=class{constructor(e){let n={},s={};for(let r in e)sg.has(r)?s[r]=e[r]:n[r]=e[r];n.timeZoneName&&(n.timeZoneName="shortOffset"),this.timeZoneOnly=Object.keys(n).length===1&&!!n.timeZoneName,this.weekOnly=!!(!Object.keys(n).length&&s.week),this.timeZoneOnly||(n.timeZoneName&&(n.hour||(n.hour="2-digit"),n.minute||(n.minute="2-digit")),s.omitZeroMinute&&(n.second||n.fractionalSecondDigits)&&delete s.omitZeroMinute),this.standardOptions=n,this.extendedOptions=s}formatToParts(e,n){let{extendedOptions:s}=this;if(this.timeZoneOnly)return this.getFormats(n).normalFormat.formatToParts(e.instantMs).filter(c=>c.type==="timeZoneName");if(this.weekOnly)return lg(n.computeWeekNumber(e.marker),n.weekTextLong,n.weekTextShort,n.locale,s.week);let{normalFormat:r,zeroFormat:o}=this.getFormats(n),a=(o&&!e.marker.getUTCMinutes()?o:r).formatToParts(e.instantMs);return ag(a,s)}formatRangeToParts(e,n,s){let{extendedOptions:r}=this;if(this.timeZoneOnly||this.weekOnly)return this.formatToParts(e,s).map(l=>({source:l.type==="literal"?"shared":"startRange",...l}));let{normalFormat:o,zeroFormat:i}=this.getFormats(s),c=(i&&!e.marker.getUTCMinutes()&&!n.marker.getUTCMinutes()?i:o).formatRangeToParts(e.instantMs,n.instantMs);return cg(c,r)}getFormats(e){if(this.cachedContext!==e){let{extendedOptions:n}=this,{codes:s}=e.locale,r={...this.standardOptions,timeZone:e.timeZone==="local"?void 0:e.timeZone},o=new Intl.DateTimeFormat(s,r),i;if(n.omitZeroMinute){let a={...r};delete a.minute,i=new Intl.DateTimeFormat(s,a)}this.cachedContext=e,this.cachedFormats={normalFormat:o,zeroFormat:i}}return this.cachedFormats}};function gd(t,e){let n;for(let s of t){let r=s.type==="literal";if(r||s.type==="dayPeriod"){let o=s.value;if(o=o.replace(og,""),e.omitCommas&&(o=o.replace(rg,"")),!r){let{meridiem:i}=e;i===!1?o=o.replace(Us,""):i==="narrow"?o=o.replace(Us,(a,c)=>c.toLocaleLowerCase()):i==="short"?o=o.replace(Us,(a,c)=>`${c.toLocaleLowerCase()}m`):i==="lowercase"&&(o=o.replace(Us,a=>a.toLocaleLowerCase())),n&&(n.value=n.value.trimEnd())}s.value=o}n=r?s:void 0}}function ag(t,e){if(gd(t,e),e.weekdayJustify&&t.length===3&&Ko.test(t[1].value)&&t[e.weekdayJustify==="start"?2:0].type==="weekday"&&t.reverse(),e.forceCommas)for(let n of t)n.type==="literal"&&Ko.test(n.value)&&(n.value=`,${n.value}`);return e.omitTrailing&&yd(t),t.filter(n=>n.value)}function cg(t,e){if(gd(t,e),e.forceCommas)for(let n of t)n.type==="literal"&&Ko.test(n.value)&&(n.value=`,${n.value}`);return e.omitTrailing&&yd(t),t.filter(n=>n.value)}function yd(t){let e=t[t.length-1];e?.type==="literal"&&(e.value=e.value.replace(ig,""),e.value||t.pop())}function lg(t,e,n,s,r){let o=[];return r==="long"?o.push({type:"literal",value:e}):(r==="short"||r==="narrow")&&o.push({type:"literal",value:n}),(r==="long"||r==="short")&&o.push({type:"literal",value:" "}),o.push({type:"week",value:s.simpleNumberFormat.format(t)}),s.options.direction==="rtl"&&o.reverse(),o}var Vs=class{constructor(e){this.cmdStr=e}formatToParts(e,n){let s=n.cmdFormatter(this.cmdStr,Ys(e,null,n));return Array.isArray(s)?s:[{type:"literal",value:s}]}formatRangeToParts(e,n,s){let r=s.cmdFormatter(this.cmdStr,Ys(e,n,s));return Array.isArray(r)?r.map(o=>({source:"shared",...o})):[{source:"shared",type:"literal",value:r}]}},js=class{constructor(e){this.func=e}formatToParts(e,n){return[{type:"literal",value:this.func(Ys(e,null,n))}]}formatRangeToParts(e,n,s){return[{source:"shared",type:"literal",value:this.func(Ys(e,n,s))}]}};var u={popoverZ:"fc-1U",isolate:"fc-1q",borderBoxRoot:"fc-pp",notAllowed:"fc-gm",noScrollbars:"fc-xp",noShrink:"fc-J9",calendarScreenRoot:"fc-oi",safeTiles:"fc-TV",calendarPrintRoot:"fc-OY",cursorPointer:"fc-ky",cursorResizeT:"fc-Wq",cursorResizeB:"fc-2H",cursorResizeS:"fc-lP",cursorResizeE:"fc-pu",cursorColResizer:"fc-Mo",hit:"fc-Bx",hitX:"fc-rT",hitY:"fc-1e",hitXSkinny:"fc-7U",selectNone:"fc-N6",invisible:"fc-BW",borderless:"fc-rf",borderlessX:"fc-Nq",borderlessY:"fc-zp",borderlessTop:"fc-1h",borderlessBottom:"fc-cZ",borderlessStart:"fc-G8",borderlessEnd:"fc-MA",flexRow:"fc-Dh",flexCol:"fc-vg",grow:"fc-85",liquid:"fc-91",minHeight0:"fc-Da",liquidX:"fc-1v",printTable:"fc-uR",noPadding:"fc-hF",noPaddingY:"fc-Ds",noMargin:"fc-TA",noMarginY:"fc-rt",noMarginX:"fc-wS",whiteSpaceNoWrap:"fc-mV",whiteSpacePre:"fc-zJ",overflowAnchorNone:"fc-Fk",pointerEventsNone:"fc-Ss",crop:"fc-D6",cropNowrap:"fc-5x",rel:"fc-DP",abs:"fc-P2",start0:"fc-5a",end0:"fc-lb",fill:"fc-0X",fillTop:"fc-9s",fillX:"fc-Gk",fillY:"fc-xh",fillStart:"fc-XV",sticky:"fc-XI",stickyT:"fc-7G",stickyS:"fc-Rw",tableHeaderSticky:"fc-yg",contentBox:"fc-2i",offscreen:"fc-o2",alignCenter:"fc-ih",alignStart:"fc-HJ",alignEnd:"fc-El",footerScrollbarSticky:"fc-nF",footerScrollbar:"fc-Or",breakInsideAvoid:"fc-6w",printCellContentMinHeight:"fc-9C",flowRoot:"fc-GJ",z0:"fc-d0",z1:"fc-Og",z2:"fc-BT",z3:"fc-XO",z4:"fc-e8",z5:"fc-sR",z1000:"fc-W4",z9999:"fc-eV",focusZ2:"fc-4U",internalTimelineSlot:"fc-YC",internalEvent:"fc-M0",internalEventMirror:"fc-N9",internalEventDraggable:"fc-41",internalEventSelected:"fc-vO",internalEventResizable:"fc-i0",internalEventResizer:"fc-Nc",internalEventResizerStart:"fc-hg",internalEventResizerEnd:"fc-dk",internalBgEvent:"fc-aw",internalMoreLink:"fc-kw",internalNavLink:"fc-Zy",internalPopover:"fc-ox",internalView:"fc-Q3",internalScroller:"fc-P4"};function g(...t){return t.filter(Boolean).join(" ")}function si(t){return t*100+"%"}function F(t){return typeof t=="object"&&t?new Zs(t):typeof t=="string"?new Vs(t):typeof t=="function"?new js(t):null}function ze(...t){console.warn("FullCalendar:",...t)}var vd={};function G(t,e){return!t||typeof t=="string"?t:(dg(e),"")}function E(t,e){return typeof t=="function"?n=>G(t(n),e):G(t,e)}function dg(t){vd[t]||(ze(`Invalid option \`${t}\`: expected a className string or a falsy value.`),vd[t]=!0)}function ug(t,e){return n=>{let s=n.target.closest(t);s&&e.call(s,n,s)}}function ai(t,e,n,s){let r=ug(n,s);return t.addEventListener(e,r),()=>{t.removeEventListener(e,r)}}function Td(t,e,n,s){let r;return ai(t,"mouseover",e,(o,i)=>{if(i!==r){r=i,n(o,i);let a=c=>{r=null,s(c,i),i.removeEventListener("mouseleave",a)};i.addEventListener("mouseleave",a)}})}function Rn(t){return{onClick:t,...Dd(t)}}function Dd(t){return{tabIndex:0,onKeyDown(e){(e.key==="Enter"||e.key===" ")&&(t(e),e.preventDefault())}}}var Sd=0;function De(){return Sd+=1,String(Sd)}function fg(t){let e=[],n=[],s,r;for(typeof t=="string"?n=t.split(/\s*,\s*/):typeof t=="function"?n=[t]:Array.isArray(t)&&(n=t),s=0;s<n.length;s+=1)r=n[s],typeof r=="string"?e.push(r.charAt(0)==="-"?{field:r.substring(1),order:-1}:{field:r,order:1}):typeof r=="function"&&e.push({func:r});return e}function hg(t,e,n){let s,r;for(s=0;s<n.length;s+=1)if(r=mg(t,e,n[s]),r)return r;return 0}function mg(t,e,n){return n.func?n.func(t,e):pg(t[n.field],e[n.field])*(n.order||1)}function pg(t,e){return!t&&!e?0:e==null?-1:t==null?1:typeof t=="string"||typeof e=="string"?String(t).localeCompare(String(e)):t-e}function le(t,e,n){return typeof t=="function"?t(...e):typeof t=="string"?e.reduce((s,r,o)=>s.replace("$"+o,r||""),t):n}function wd(t,e){return t===e}function ve(t){let e=t.borderless;return{borderlessX:!!(t.borderlessX??e),borderlessTop:!!(t.borderlessTop??e),borderlessBottom:!!(t.borderlessBottom??e)}}var{hasOwnProperty:Pt}=Object.prototype;function st(t,e){let n={};for(let s in t)e(t[s],s)&&(n[s]=t[s]);return n}function Oe(t,e){let n={};for(let s in t)n[s]=e(t[s],s);return n}function rr(t){let e=[];for(let n in t)e.push(t[n]);return e}function ci(t){let e={};for(let n of t)e[n]=!0;return e}function gg(t,e){return typeof t=="object"&&t&&typeof e=="object"&&e?li(t,e,Ie):t===e}function li(t,e,n){if(t===e)return!0;for(let s in t)if(Pt.call(t,s)&&!(s in e))return!1;for(let s in e)if(Pt.call(e,s)&&(!(s in t)||!n(t[s],e[s],s)))return!1;return!0}function ri(t,e){return typeof t=="object"&&typeof e=="object"&&t&&e?Ie(t,e):t===e}function Ie(t,e){return li(t,e,wd)}function di(t,e,n){return li(t,e,(s,r,o)=>{let i=n[o];return i?i(s,r):s===r})}function Ed(t,e){let n=[];for(let s in t)Pt.call(t,s)&&(s in e||n.push(s));for(let s in e)Pt.call(e,s)&&t[s]!==e[s]&&n.push(s);return n}function Cd(t,e){return t?yg(t,e,vg):e}function yg(t,e,n){let s={};for(let r in t)Pt.call(t,r)&&(r in e||(s[r]=t[r]));for(let r in e)Pt.call(e,r)&&(r in t?s[r]=n(t[r],e[r]):s[r]=e[r]);return s}function vg(t,e){return Object.assign({},t,e)}function Ht(t){let e=[];for(let n of t)if(Array.isArray(n))for(let s of n)e.push(s);else e.push(n);return e}function ui(t,e){let n=[];for(let s=0;s<t.length;s+=1){let r=e(t[s],s);if(Array.isArray(r))for(let o of r)n.push(o);else n.push(r)}return n}function Js(t,e){return Array.isArray(t)&&Array.isArray(e)?Ve(t,e):t===e}function Ve(t,e,n=wd){if(t===e)return!0;let s=t.length,r;if(s!==e.length)return!1;for(r=0;r<s;r+=1)if(!n(t[r],e[r]))return!1;return!0}var fi={navLinkDayClick:S,navLinkWeekClick:S,duration:H,buttons:S,toolbarElements:S,prevText:String,nextText:String,prevYearText:String,nextYearText:String,todayText:String,yearText:String,monthText:String,weekTextLong:String,weekTextShort:String,dayText:String,listText:S,todayHint:S,prevHint:S,nextHint:S,buttonDisplay:S,buttonGroupClass:E,buttonClass:E,defaultAllDayEventDuration:H,defaultTimedEventDuration:H,nextDayThreshold:H,scrollTime:H,scrollTimeReset:Boolean,slotMinTime:H,slotMaxTime:H,popoverFormat:F,slotDuration:H,snapDuration:H,headerToolbar:S,footerToolbar:S,forceEventDuration:Boolean,dayLaneClass:E,dayLaneInnerClass:E,dayLaneDidMount:S,dayLaneWillUnmount:S,initialView:String,aspectRatio:Number,weekends:Boolean,weekNumberCalculation:S,weekNumbers:Boolean,weekNumberHeaderClass:E,weekNumberHeaderInnerClass:E,weekNumberHeaderContent:S,weekNumberHeaderDidMount:S,weekNumberHeaderWillUnmount:S,inlineWeekNumberClass:E,inlineWeekNumberContent:S,inlineWeekNumberDidMount:S,inlineWeekNumberWillUnmount:S,editable:Boolean,controller:S,nowIndicator:Boolean,nowIndicatorSnap:S,nowIndicatorHeaderClass:E,nowIndicatorHeaderContent:S,nowIndicatorHeaderDidMount:S,nowIndicatorHeaderWillUnmount:S,nowIndicatorDotClass:G,nowIndicatorLineClass:E,nowIndicatorLineContent:S,nowIndicatorLineDidMount:S,nowIndicatorLineWillUnmount:S,showNonCurrentDates:Boolean,lazyFetching:Boolean,startParam:String,endParam:String,timeZoneParam:String,timeZone:String,locales:S,locale:S,dragRevertDuration:Number,dragScroll:Boolean,allDayMaintainDuration:Boolean,unselectAuto:Boolean,dropAccept:S,eventOrder:fg,eventOrderStrict:Boolean,eventSlicing:Boolean,eventPrintLayout:String,longPressDelay:Number,eventDragMinDistance:Number,expandRows:Boolean,height:S,contentHeight:S,direction:String,colorScheme:String,weekNumberFormat:F,eventResizableFromStart:Boolean,displayEventTime:Boolean,displayEventEnd:Boolean,progressiveEventRendering:Boolean,businessHours:S,initialDate:S,now:S,eventDataTransform:S,tableHeaderSticky:S,footerScrollbarSticky:S,defaultAllDay:Boolean,eventSourceFailure:S,eventSourceSuccess:S,eventDisplay:String,eventStartEditable:Boolean,eventDurationEditable:Boolean,eventOverlap:S,eventConstraint:S,eventAllow:S,eventColor:String,eventContrastColor:String,eventDidMount:S,eventWillUnmount:S,eventContent:S,eventClass:E,eventInnerClass:E,eventTimeClass:E,eventTitleClass:E,eventBeforeClass:E,eventAfterClass:E,listItemEventClass:E,listItemEventInnerClass:E,listItemEventTimeClass:E,listItemEventTitleClass:E,listItemEventBeforeClass:E,listItemEventAfterClass:E,blockEventClass:E,blockEventInnerClass:E,blockEventTimeClass:E,blockEventTitleClass:E,blockEventBeforeClass:E,blockEventAfterClass:E,rowEventClass:E,rowEventInnerClass:E,rowEventTimeClass:E,rowEventTitleClass:E,rowEventTitleSticky:Boolean,rowEventBeforeClass:E,rowEventBeforeContent:S,rowEventAfterClass:E,rowEventAfterContent:S,columnEventClass:E,columnEventInnerClass:E,columnEventTimeClass:E,columnEventTitleClass:E,columnEventTitleSticky:Boolean,columnEventBeforeClass:E,columnEventAfterClass:E,backgroundEventClass:E,backgroundEventDidMount:S,backgroundEventWillUnmount:S,backgroundEventContent:S,backgroundEventInnerClass:E,backgroundEventTitleClass:E,backgroundEventColor:String,selectConstraint:S,selectOverlap:S,selectAllow:S,droppable:Boolean,unselectCancel:String,slotHeaderFormat:S,slotLaneClass:E,slotLaneDidMount:S,slotLaneWillUnmount:S,slotHeaderClass:E,slotHeaderInnerClass:E,slotHeaderContent:S,slotHeaderDidMount:S,slotHeaderWillUnmount:S,slotHeaderAlign:S,slotHeaderSticky:S,slotHeaderRowClass:G,slotHeaderDividerClass:E,dayMaxEvents:S,dayMaxEventRows:S,dayMinWidth:Number,slotHeaderInterval:H,dayHeaderClass:E,dayHeaderInnerClass:E,dayHeaderContent:S,dayHeaderDidMount:S,dayHeaderWillUnmount:S,dayHeaderAlign:S,_dayHeaderSticky:S,dayHeaderRowClass:G,dayHeaderDividerClass:E,dayRowClass:G,dayCellDidMount:S,dayCellWillUnmount:S,dayCellClass:E,dayCellInnerClass:E,dayCellTopContent:S,dayCellTopClass:E,dayCellTopInnerClass:E,dayCellBottomClass:E,allDaySlot:Boolean,allDayText:String,allDayHeaderClass:E,allDayHeaderInnerClass:E,allDayHeaderContent:S,allDayHeaderDidMount:S,allDayHeaderWillUnmount:S,timedText:String,slotMinWidth:Number,slotMinHeight:Number,navLinks:Boolean,eventTimeFormat:F,rerenderDelay:Number,moreLinkText:S,moreLinkHint:S,selectMinDistance:Number,selectable:Boolean,selectLongPressDelay:Number,eventLongPressDelay:Number,selectMirror:Boolean,eventMaxStack:Number,eventMinHeight:Number,eventMinWidth:Number,eventShortHeight:Number,slotEventOverlap:Boolean,firstDay:Number,dayCount:Number,dateAlignment:String,dateIncrement:H,hiddenDays:S,fixedWeekCount:Boolean,validRange:S,visibleRange:S,titleFormat:S,eventInteractive:Boolean,noEventsText:String,viewHint:S,viewChangeHint:String,navLinkHint:S,closeHint:String,eventsHint:String,headingLevel:Number,moreLinkClick:S,moreLinkContent:S,moreLinkDidMount:S,moreLinkWillUnmount:S,moreLinkClass:E,moreLinkInnerClass:E,rowMoreLinkClass:E,rowMoreLinkInnerClass:E,columnMoreLinkClass:E,columnMoreLinkInnerClass:E,navLinkClass:G,monthStartFormat:F,dayCellFormat:F,handleCustomRendering:S,customRenderingMetaMap:S,popoverClass:G,popoverCloseClass:G,popoverCloseContent:S,dayNarrowWidth:Number,borderless:Boolean,borderlessX:Boolean,borderlessTop:Boolean,borderlessBottom:Boolean,fillerClass:E,headerToolbarClass:E,footerToolbarClass:E,toolbarClass:E,toolbarSectionClass:E,toolbarTitleClass:G,tableClass:E,tableHeaderClass:E,tableBodyClass:E,nonBusinessHoursClass:G,highlightClass:G,dayHeaders:Boolean,dayHeaderFormat:F,allDayDividerClass:G,listDaysClass:G,listDayClass:E,listDayFormat:bd,listDayAltFormat:bd,listDayHeaderDidMount:S,listDayHeaderWillUnmount:S,listDayHeaderClass:E,listDayHeaderInnerClass:E,listDayHeaderContent:S,listDayBodyClass:E,noEventsClass:E,noEventsInnerClass:E,noEventsContent:S,noEventsDidMount:S,noEventsWillUnmount:S,multiMonthMaxColumns:Number,singleMonthMinWidth:Number,singleMonthTitleFormat:F,singleMonthDidMount:S,singleMonthWillUnmount:S,singleMonthClass:E,singleMonthHeaderClass:E,singleMonthHeaderInnerClass:E},or={buttonDisplay:"auto",eventDisplay:"auto",defaultTimedEventDuration:"01:00:00",defaultAllDayEventDuration:{day:1},forceEventDuration:!1,nextDayThreshold:"00:00:00",initialView:"",aspectRatio:1.35,weekends:!0,weekNumbers:!1,weekNumberCalculation:"local",editable:!1,nowIndicator:!1,scrollTime:"06:00:00",scrollTimeReset:!0,slotMinTime:"00:00:00",slotMaxTime:"24:00:00",showNonCurrentDates:!0,lazyFetching:!0,startParam:"start",endParam:"end",timeZoneParam:"timeZone",timeZone:"local",locales:[],locale:"",dragRevertDuration:500,dragScroll:!0,allDayMaintainDuration:!1,unselectAuto:!0,dropAccept:"*",eventOrder:"start,-duration,allDay,title",eventSlicing:!0,eventPrintLayout:"auto",popoverFormat:{month:"long",day:"numeric",year:"numeric"},longPressDelay:1e3,eventDragMinDistance:5,expandRows:!1,navLinks:!1,selectable:!1,eventMinHeight:15,eventMinWidth:30,eventShortHeight:30,monthStartFormat:{month:"long",day:"numeric"},dayCellFormat:{day:"numeric",omitTrailing:!0},headingLevel:2,outerBorder:!0,dayNarrowWidth:80,eventOverlap:!0,slotHeaderAlign:"start",slotHeaderSticky:!0,dayHeaderAlign:"start",_dayHeaderSticky:!0,rowEventTitleSticky:!0,columnEventTitleSticky:!0,nowIndicatorSnap:"auto",dayHeaders:!0},hi={datesSet:S,eventsSet:S,eventAdd:S,eventChange:S,eventRemove:S,eventClick:S,eventMouseEnter:S,eventMouseLeave:S,select:S,unselect:S,loading:S,_unmount:S,_beforeprint:S,_afterprint:S,_noDateSelect:S,_noEventDrop:S,_noEventResize:S,_timeScrollRequest:S,dateClick:S,eventDragStart:S,eventDragStop:S,eventDrop:S,eventResizeStart:S,eventResizeStop:S,eventResize:S,drop:S,eventReceive:S,eventLeave:S},mi={class:E,className:E,viewClass:E,viewDidMount:S,viewWillUnmount:S,views:S,plugins:S,initialEvents:S,events:S,eventSources:S},Id={type:String,component:S,class:E,className:E,content:S,didMount:S,willUnmount:S,buttonTextKey:String,dateProfileGeneratorClass:S,usesMinMaxTime:Boolean,disallowAmbigTitle:Boolean},mt={dateIncrement:ri,headerToolbar:ri,footerToolbar:ri,buttons:gg,plugins:Js,events:Js,eventSources:Js,resources:Js};function ir(t,e){let n={},s={};for(let r in e)r in t&&(n[r]=e[r](t[r],r));for(let r in t)r in e||(s[r]=t[r]);return{refined:n,extra:s}}function S(t){return t}function bd(t){return t===!1?null:F(t)}function Ne(t,e,n,s){let r={start:t,end:e};return n!=null&&(r.instantStartMs=n),s!=null&&(r.instantEndMs=s),r}function Cn(t,e,n){return e??n.toDate(t).valueOf()}function ye(t,e,n,s){let r=e!=null?n.timestampToMarker(e):t,o=e!=null?Math.round((r.valueOf()-e)/6e4):n.offsetForMarker(t);return!s&&e!=null?{marker:r,date:new Date(e),dateStr:Xs(r,o)}:{marker:r,date:n.toDate(t),dateStr:s?n.formatIso(t,{omitTime:s}):Xs(t,o)}}function nr(t,e){return Cn(t.start,t.instantStartMs,e)}function sr(t,e){return Cn(t.end,t.instantEndMs,e)}function Md(t,e){return t.instantEndMs!=null?e.timestampToMarker(t.instantEndMs):t.end}function pi(t,e,n){if(t.instantMs!=null&&!e.years&&!e.months&&!e.days){let s=ge(e),r=t.instantMs+s,o=n.timestampToMarker(r);return o>t.marker?{marker:o,instantMs:r}:{marker:me(t.marker,s),instantMs:r}}return{marker:n.add(t.marker,e)}}function $n(t,e,n){if(t.instantMs==null&&e.instantMs==null)return e.marker>t.marker?Ne(t.marker,e.marker):null;let s=Cn(t.marker,t.instantMs,n),r=Cn(e.marker,e.instantMs,n);return r<=s?null:Ne(t.marker,e.marker>t.marker?e.marker:me(t.marker,r-s),t.instantMs,e.instantMs)}function gi(t,e){return{instanceId:De(),defId:t,range:e}}function Rd(t){let e=Math.floor(_e(t.start,t.end))||1,n=B(t.start),s=U(n,e);return{start:n,end:s}}function yi(t,e=H(0)){let n=null,s=null;if(t.end){s=B(t.end);let r=t.end.valueOf()-s.valueOf();r&&r>=ge(e)&&(s=U(s,1))}return t.start&&(n=B(t.start),s&&s<=n&&(s=U(n,1))),{start:n,end:s}}function Ks(t,e,n,s){return s==="year"?H(n.diffWholeYears(t,e),"year"):s==="month"?H(n.diffWholeMonths(t,e),"month"):ad(t,e)}function Sg(t,e,n,s){for(let r=0;r<s.length;r+=1){let o=s[r].parse(t,n);if(o){let{allDay:i}=t;return i==null&&(i=e,i==null&&(i=o.allDayGuess,i==null&&(i=!1))),{allDay:i,duration:o.duration,typeData:o.typeData,typeId:r}}}return null}function pt(t,e,n){let{dateEnv:s,pluginHooks:r,options:o}=n,{defs:i,instances:a}=t;a=st(a,c=>!i[c.defId].recurringDef);for(let c in i){let l=i[c];if(l.recurringDef){let{duration:f}=l.recurringDef;f||(f=l.allDay?o.defaultAllDayEventDuration:o.defaultTimedEventDuration);let m=bg(l,f,e,s,r.recurringTypes);for(let d of m){let p=gi(c,{start:d,end:s.add(d,f)});a[p.instanceId]=p}}}return{defs:i,instances:a}}function bg(t,e,n,s,r){let i=r[t.recurringDef.typeId].expand(t.recurringDef.typeData,{start:s.subtract(n.start,e),end:n.end},s);return t.allDay&&(i=i.map(B)),i}function ht(t,e,n,s,r,o){let i=we(),a=bi(n);for(let c of t){let l=Si(c,e,n,s,a,r,o);l&&ar(l,i)}return i}function ar(t,e=we()){return e.defs[t.def.defId]=t.def,t.instance&&(e.instances[t.instance.instanceId]=t.instance),e}function Mg(t,e){let n=t.instances[e];if(n){let s=t.defs[n.defId],r=lr(t,o=>Tg(s,o));return r.defs[s.defId]=s,r.instances[n.instanceId]=n,r}return we()}function Tg(t,e){return!!(t.groupId&&t.groupId===e.groupId)}function we(){return{defs:{},instances:{}}}function cr(t,e){return{defs:{...t.defs,...e.defs},instances:{...t.instances,...e.instances}}}function lr(t,e){let n=st(t.defs,e),s=st(t.instances,r=>n[r.defId]);return{defs:n,instances:s}}function $d(t,e){let{defs:n,instances:s}=t,r={},o={};for(let i in n)e.defs[i]||(r[i]=n[i]);for(let i in s)!e.instances[i]&&r[s[i].defId]&&(o[i]=s[i]);return{defs:r,instances:o}}function Dg(t,e){return Array.isArray(t)?ht(t,null,e,!0):typeof t=="object"&&t?ht([t],null,e,!0):t!=null?String(t):null}var In={display:String,editable:Boolean,startEditable:Boolean,durationEditable:Boolean,constraint:S,overlap:S,allow:S,class:G,className:G,color:String,contrastColor:String},wg={display:null,startEditable:null,durationEditable:null,constraints:[],overlap:null,allows:[],color:"",contrastColor:"",className:""};function Wt(t,e){let n=Dg(t.constraint,e);return{display:t.display||null,startEditable:t.startEditable!=null?t.startEditable:t.editable,durationEditable:t.durationEditable!=null?t.durationEditable:t.editable,constraints:n!=null?[n]:[],overlap:t.overlap!=null?t.overlap:null,allows:t.allow!=null?[t.allow]:[],color:t.color||"",contrastColor:t.contrastColor||"",className:(t.class??t.className)||""}}function vi(t){return t.reduce(Eg,wg)}function Eg(t,e){return{display:e.display!=null?e.display:t.display,startEditable:e.startEditable!=null?e.startEditable:t.startEditable,durationEditable:e.durationEditable!=null?e.durationEditable:t.durationEditable,constraints:t.constraints.concat(e.constraints),overlap:typeof e.overlap=="boolean"?e.overlap:t.overlap,allows:t.allows.concat(e.allows),color:e.color||t.color,contrastColor:e.contrastColor||t.contrastColor,className:g(t.className,e.className)}}var tr={id:String,groupId:String,title:String,url:String,interactive:Boolean},kd={start:S,end:S,date:S,allDay:Boolean},Cg={...tr,...kd,extendedProps:S};function Si(t,e,n,s,r=bi(n),o,i){let{refined:a,extra:c}=_d(t,n,r),l=Rg(e,n),f=Sg(a,l,n.dateEnv,n.pluginHooks.recurringTypes);if(f){let d=ii(a,c,e?e.sourceId:"",f.allDay,!!f.duration,n,o);return d.recurringDef={typeId:f.typeId,typeData:f.typeData,duration:f.duration},{def:d,instance:null}}let m=Ig(a,l,n,s);if(m){let d=ii(a,c,e?e.sourceId:"",m.allDay,m.hasEnd,n,o),p=gi(d.defId,m.range);return i&&d.publicId&&i[d.publicId]&&(p.instanceId=i[d.publicId]),{def:d,instance:p}}return null}function _d(t,e,n=bi(e)){return ir(t,n)}function bi(t){return{...In,...Cg,...t.pluginHooks.eventRefiners}}function ii(t,e,n,s,r,o,i){let a={title:t.title||"",groupId:t.groupId||"",publicId:t.id||"",url:t.url||"",recurringDef:null,defId:(i&&t.id?i[t.id]:"")||De(),sourceId:n,allDay:s,hasEnd:r,interactive:t.interactive,ui:Wt(t,o),extendedProps:{...t.extendedProps||{},...e}};for(let c of o.pluginHooks.eventDefMemberAdders)Object.assign(a,c(t));return Object.freeze(a.ui.className),Object.freeze(a.extendedProps),a}function Ig(t,e,n,s){let{allDay:r}=t,o,i=null,a=!1,c,l=null,f=t.start!=null?t.start:t.date;if(o=n.dateEnv.createMarkerMeta(f),o)i=o.marker;else if(!s)return null;t.end!=null&&(c=n.dateEnv.createMarkerMeta(t.end)),r==null&&(e!=null?r=e:r=(!o||o.isTimeUnspecified)&&(!c||c.isTimeUnspecified)),r&&i&&(i=B(i));let m=!r&&o?o.instantMs:void 0,d=null;if(c&&(l=r?B(c.marker):c.marker,i?r?l>i&&(d=Ne(i,l)):d=$n({marker:i,instantMs:m},{marker:l,instantMs:c.instantMs},n.dateEnv):d=Ne(i,l,void 0,r?void 0:c.instantMs)),d)a=!0;else if(s)d=Ne(i,null,m);else{a=n.options.forceEventDuration||!1;let p=pi({marker:i,instantMs:m},r?n.options.defaultAllDayEventDuration:n.options.defaultTimedEventDuration,n.dateEnv);d=Ne(i,p.marker,m,p.instantMs)}return{allDay:r,hasEnd:a,range:d}}function Rg(t,e){let n=null;return t&&(n=t.defaultAllDay),n==null&&(n=e.options.defaultAllDay),n}var $g={start:S,end:S,allDay:Boolean};function Nd(t,e,n){let s=kg(t,e);if(!s)return null;let{range:r}=s;if(!r.start)return null;if(!r.end){if(n==null)return null;let o=pi({marker:r.start,instantMs:s.instantStartMs},n,e);r.end=o.marker,o.instantMs!=null&&(s.instantEndMs=o.instantMs)}return s}function kg(t,e){let{refined:n,extra:s}=ir(t,$g),r=n.start?e.createMarkerMeta(n.start):null,o=n.end?e.createMarkerMeta(n.end):null,{allDay:i}=n;i==null&&(i=r&&r.isTimeUnspecified&&(!o||o.isTimeUnspecified));let a={start:r?r.marker:null,end:o?o.marker:null};if(!i&&r&&o&&(r.instantMs!=null||o.instantMs!=null)){let l=$n({marker:r.marker,instantMs:r.instantMs},{marker:o.marker,instantMs:o.instantMs},e);if(!l&&r.instantMs!=null&&o.instantMs!=null)return null;l&&(a={start:l.start,end:l.end})}let c={range:a,allDay:i,...s};return i?(delete c.instantStartMs,delete c.instantEndMs):(r?.instantMs!=null&&(c.instantStartMs=r.instantMs),o?.instantMs!=null&&(c.instantEndMs=o.instantMs)),c}function _g(t,e){return{...Od(t.range,e,t.allDay,t),allDay:t.allDay}}function Mi(t,e,n){return{...Od(t,e,n),timeZone:e.timeZone}}function Od(t,e,n,s){let r=s?.instantStartMs??t.instantStartMs,o=s?.instantEndMs??t.instantEndMs,i=ye(t.start,r,e,n),a=ye(t.end,o,e,n);return{start:i.date,end:a.date,startStr:i.dateStr,endStr:a.dateStr}}function xd(t,e,n){let s=_d({editable:!1},n),r=ii(s.refined,s.extra,"",t.allDay,!0,n);return{def:r,ui:Fd(r,e),instance:gi(r.defId,t.range),range:t.range,isStart:!0,isEnd:!0}}function Pd(t,e,n){n.emitter.trigger("select",{...Ng(t,n),jsEvent:e?e.origEvent:null,view:n.viewApi||n.calendarApi.view})}function Hd(t,e){e.emitter.trigger("unselect",{jsEvent:t?t.origEvent:null,view:e.viewApi||e.calendarApi.view})}function Ng(t,e){let n={};for(let s of e.pluginHooks.dateSpanTransforms)Object.assign(n,s(t,e));return Object.assign(n,_g(t,e.dateEnv)),n}function Og(t,e,n){let{dateEnv:s,options:r}=n,o=e;return t?(o=B(o),o=s.add(o,r.defaultAllDayEventDuration)):o=s.add(o,r.defaultTimedEventDuration),o}function oi(t,e,n){return t?{marker:Og(!0,e.marker,n)}:pi(e,n.options.defaultTimedEventDuration,n.dateEnv)}function xg(t,e,n,s){let r=Bd(t.defs,e),o=we();for(let i in t.defs){let a=t.defs[i];o.defs[i]=Pg(a,r[i],n,s)}for(let i in t.instances){let a=t.instances[i],c=o.defs[a.defId];o.instances[i]=Hg(a,c,r[a.defId],n,s)}return o}function Pg(t,e,n,s){let r=n.standardProps||{};r.hasEnd==null&&e.durationEditable&&(n.startDelta||n.endDelta)&&(r.hasEnd=!0);let o={...t,...r,ui:{...t.ui,...r.ui}};n.extendedProps&&(o.extendedProps={...o.extendedProps,...n.extendedProps});for(let i of s.pluginHooks.eventDefMutationAppliers)i(o,n,s);return!o.hasEnd&&s.options.forceEventDuration&&(o.hasEnd=!0),o}function Hg(t,e,n,s,r){let o=s.standardProps&&s.standardProps.allDay===!0,i=s.standardProps&&s.standardProps.hasEnd===!1,a={...t};if(o&&(a.range=Rd(a.range)),s.datesDelta&&n.startEditable&&(a.range=xt(Qs(a.range.start,a.range.instantStartMs,s.datesDelta,s.instantDatesDeltaMs,r),Qs(a.range.end,a.range.instantEndMs,s.datesDelta,s.instantDatesDeltaMs,r))),s.startDelta&&n.durationEditable&&(a.range=xt(Qs(a.range.start,a.range.instantStartMs,s.startDelta,s.instantStartDeltaMs,r),{marker:a.range.end,instantMs:a.range.instantEndMs})),s.endDelta&&n.durationEditable&&(a.range=xt({marker:a.range.start,instantMs:a.range.instantStartMs},Qs(a.range.end,a.range.instantEndMs,s.endDelta,s.instantEndDeltaMs,r))),i){let c={marker:a.range.start,instantMs:a.range.instantStartMs};a.range=xt(c,oi(e.allDay,c,r))}if(e.allDay&&(a.range={start:B(a.range.start),end:B(a.range.end)}),e.allDay){if(a.range.end<=a.range.start){let c={marker:a.range.start};a.range=xt(c,oi(!0,c,r))}}else{let c={marker:a.range.start,instantMs:a.range.instantStartMs};a.range=$n(c,{marker:a.range.end,instantMs:a.range.instantEndMs},r.dateEnv)??xt(c,oi(!1,c,r))}return a}function Qs(t,e,n,s,r){if(s!=null){let o=Cn(t,e,r.dateEnv)+s;return{marker:r.dateEnv.timestampToMarker(o),instantMs:o}}return{marker:r.dateEnv.add(e!=null?r.dateEnv.timestampToMarker(e):t,n)}}function xt(t,e){return Ne(t.marker,e.marker,t.instantMs,e.instantMs)}var Ze=class{constructor(e,n){this.context=e,this.internalEventSource=n}remove(){this.context.dispatch({type:"REMOVE_EVENT_SOURCE",sourceId:this.internalEventSource.sourceId})}refetch(){this.context.dispatch({type:"FETCH_EVENT_SOURCES",sourceIds:[this.internalEventSource.sourceId],isRefetch:!0})}get id(){return this.internalEventSource.publicId}get url(){return this.internalEventSource.meta.url}get format(){return this.internalEventSource.meta.format}},oe=class t{constructor(e,n,s){this._context=e,this._def=n,this._instance=s||null}setProp(e,n){if(e in kd)ze(`Cannot set date-related event property \`${e}\`. Use a method instead.`);else if(e==="id")n=tr[e](n),this.mutate({standardProps:{publicId:n}});else if(e in tr)n=tr[e](n),this.mutate({standardProps:{[e]:n}});else if(e in In){let s=In[e](n);e==="editable"?s={startEditable:n,durationEditable:n}:s={[e]:n},this.mutate({standardProps:{ui:s}})}else ze(`Cannot set event property \`${e}\`. Use setExtendedProp instead.`)}setExtendedProp(e,n){this.mutate({extendedProps:{[e]:n}})}setStart(e,n={}){let{dateEnv:s}=this._context,r=s.createMarkerMeta(e);if(r&&this._instance){let o=this._instance.range,i=Ks(o.start,r.marker,s,n.granularity),a=er(r,nr(o,s),n.granularity);n.maintainDuration?this.mutate({datesDelta:i,instantDatesDeltaMs:a}):this.mutate({startDelta:i,instantStartDeltaMs:a})}}setEnd(e,n={}){let{dateEnv:s}=this._context,r=null;if(!(e!=null&&(r=s.createMarkerMeta(e),!r))&&this._instance)if(r){let o=this._instance.range,i=Ks(Md(o,s),r.marker,s,n.granularity),a=er(r,sr(o,s),n.granularity);this.mutate({endDelta:i,instantEndDeltaMs:a})}else this.mutate({standardProps:{hasEnd:!1}})}setDates(e,n,s={}){let{dateEnv:r}=this._context,o={allDay:s.allDay},i=r.createMarkerMeta(e),a=null;if(i&&!(n!=null&&(a=r.createMarkerMeta(n),!a))&&this._instance){let c=this._instance.range,l=s.allDay===!0,f=l?void 0:er(i,nr(c,r),s.granularity),m=l||!a?void 0:er(a,sr(c,r),s.granularity);s.allDay===!0&&(c=Rd(c));let d=Ks(c.start,i.marker,r,s.granularity);if(a){let p=Ks(Md(c,r),a.marker,r,s.granularity);fd(d,p)&&f===m?this.mutate({datesDelta:d,instantDatesDeltaMs:f,standardProps:o}):this.mutate({startDelta:d,endDelta:p,instantStartDeltaMs:f,instantEndDeltaMs:m,standardProps:o})}else o.hasEnd=!1,this.mutate({datesDelta:d,instantDatesDeltaMs:f,standardProps:o})}}moveStart(e){let n=H(e);n&&this.mutate({startDelta:n})}moveEnd(e){let n=H(e);n&&this.mutate({endDelta:n})}moveDates(e){let n=H(e);n&&this.mutate({datesDelta:n})}setAllDay(e,n={}){let s={allDay:e},{maintainDuration:r}=n;r==null&&(r=this._context.options.allDayMaintainDuration),this._def.allDay!==e&&(s.hasEnd=r),this.mutate({standardProps:s})}formatRange(e){let{dateEnv:n}=this._context,s=this._instance,r=F(e),o=ye(s.range.start,s.range.instantStartMs,n);if(this._def.hasEnd){let i=ye(s.range.end,s.range.instantEndMs,n);return Z(n.formatRangeToParts(o.marker,i.marker,r,{startInstantMs:o.date.valueOf(),endInstantMs:i.date.valueOf()}))}return Z(n.formatToParts(o.marker,r,{instantMs:o.date.valueOf()}))}mutate(e){let n=this._instance;if(n){let s=this._def,r=this._context,{eventStore:o}=r.getCurrentData(),i=Mg(o,n.instanceId);i=xg(i,{"":{display:"",startEditable:!0,durationEditable:!0,constraints:[],overlap:null,allows:[],color:"",contrastColor:"",className:""}},e,r);let c=new t(r,s,n);this._def=i.defs[s.defId],this._instance=i.instances[n.instanceId],r.dispatch({type:"MERGE_EVENTS",eventStore:i}),r.emitter.trigger("eventChange",{oldEvent:c,event:this,relatedEvents:kn(i,r,n),revert(){r.dispatch({type:"RESET_EVENTS",eventStore:o})}})}}remove(){let e=this._context,n=Ti(this);e.dispatch({type:"REMOVE_EVENTS",eventStore:n}),e.emitter.trigger("eventRemove",{event:this,relatedEvents:[],revert(){e.dispatch({type:"MERGE_EVENTS",eventStore:n})}})}get source(){let{sourceId:e}=this._def;return e?new Ze(this._context,this._context.getCurrentData().eventSources[e]):null}get start(){let e=this._instance;return e?ye(e.range.start,e.range.instantStartMs,this._context.dateEnv,this._def.allDay).date:null}get end(){let e=this._instance;return e&&this._def.hasEnd?ye(e.range.end,e.range.instantEndMs,this._context.dateEnv,this._def.allDay).date:null}get startStr(){let e=this._instance;return e?ye(e.range.start,e.range.instantStartMs,this._context.dateEnv,this._def.allDay).dateStr:""}get endStr(){let e=this._instance;return e&&this._def.hasEnd?ye(e.range.end,e.range.instantEndMs,this._context.dateEnv,this._def.allDay).dateStr:""}get id(){return this._def.publicId}get groupId(){return this._def.groupId}get allDay(){return this._def.allDay}get title(){return this._def.title}get url(){return this._def.url}get display(){return this._def.ui.display||"auto"}get startEditable(){return this._def.ui.startEditable}get durationEditable(){return this._def.ui.durationEditable}get constraint(){return this._def.ui.constraints[0]||null}get overlap(){return this._def.ui.overlap}get allow(){return this._def.ui.allows[0]||null}get color(){return this._def.ui.color}get contrastColor(){return this._def.ui.contrastColor}get className(){return this._def.ui.className}get extendedProps(){return this._def.extendedProps}toPlainObject(e={}){let n=this._def,{ui:s}=n,{startStr:r,endStr:o}=this,i={allDay:n.allDay};return n.title&&(i.title=n.title),r&&(i.start=r),o&&(i.end=o),n.publicId&&(i.id=n.publicId),n.groupId&&(i.groupId=n.groupId),n.url&&(i.url=n.url),s.display&&s.display!=="auto"&&(i.display=s.display),s.color&&(i.color=s.color),s.contrastColor&&(i.contrastColor=s.contrastColor),s.className&&(i.className=s.className),Object.keys(n.extendedProps).length&&(e.collapseExtendedProps?Object.assign(i,n.extendedProps):i.extendedProps=n.extendedProps),i}toJSON(){return this.toPlainObject()}};function er(t,e,n){return t.instantMs!=null&&!n?t.instantMs-e:void 0}function Ti(t){let e=t._def,n=t._instance;return{defs:{[e.defId]:e},instances:n?{[n.instanceId]:n}:{}}}function kn(t,e,n){let{defs:s,instances:r}=t,o=[],i=n?n.instanceId:"";for(let a in r){let c=r[a],l=s[c.defId];c.instanceId!==i&&o.push(new oe(e,l,c))}return o}function _n(t,e,n,s){let r={},o={},i={},a=[],c=[],l=Bd(t.defs,e);for(let f in t.defs){let m=t.defs[f];l[m.defId].display==="inverse-background"&&(m.groupId?(r[m.groupId]=[],i[m.groupId]||(i[m.groupId]=m)):o[f]=[])}for(let f in t.instances){let m=t.instances[f],d=t.defs[m.defId],p=l[d.defId],v=m.range,y=!d.allDay&&s?yi(v,s):v,M=pe(y,n);M&&(p.display==="inverse-background"?d.groupId?r[d.groupId].push(M):o[m.defId].push(M):p.display!=="none"&&(p.display==="background"?a:c).push({def:d,ui:p,instance:m,range:Wg(v,y,M),isStart:y.start&&y.start.valueOf()===M.start.valueOf(),isEnd:y.end&&y.end.valueOf()===M.end.valueOf()}))}for(let f in r){let m=r[f],d=ti(m,n);for(let p of d){let v=i[f],y=l[v.defId];a.push({def:v,ui:y,instance:null,range:p,isStart:!1,isEnd:!1})}}for(let f in o){let m=o[f],d=ti(m,n);for(let p of d)a.push({def:t.defs[f],ui:l[f],instance:null,range:p,isStart:!1,isEnd:!1})}return{bg:a,fg:c}}function Wg(t,e,n){return e!==t?n:Ne(n.start,n.end,n.start.valueOf()===t.start.valueOf()?t.instantStartMs:void 0,n.end.valueOf()===t.end.valueOf()?t.instantEndMs:void 0)}function Wd(t){return t.ui.display==="background"||t.ui.display==="inverse-background"}function Bt(t,e){t.fcEventRange=e}function dr(t){return t.fcEventRange||t.parentNode.fcEventRange||null}function Bd(t,e){return Oe(t,n=>Fd(n,e))}function Fd(t,e){let n=[],s=e[""],r=e[t.defId];return s&&n.push(s),r&&n.push(r),n.push(t.ui),vi(n)}function Ft(t,e){let n=t.map(Bg);return n.sort((s,r)=>hg(s,r,e)),n.map(s=>s._seg)}function Bg(t){let{eventRange:e}=t,n=e.def,s=e.instance?e.instance.range:e.range,r=s.start?s.start.valueOf():0,o=s.end?s.end.valueOf():0;return{...n.extendedProps,...n,id:n.publicId,start:r,end:o,duration:o-r,allDay:Number(n.allDay),_seg:t}}function Ld(t,e){let{pluginHooks:n}=e,s=n.isDraggableTransformers,{def:r,ui:o}=t,i=o.startEditable;for(let a of s)i=a(i,r,o,e);return i}function Ud(t,e,n,s,r,o,i,a=!0,c=!0){let{dateEnv:l,options:f}=i,{def:m}=e,{range:d}=e.instance,p=ye(d.start,d.instantStartMs,l),v=ye(d.end,d.instantEndMs,l),{displayEventTime:y,displayEventEnd:M}=f;y==null&&(y=a!==!1),M==null&&(M=c!==!1);let b=!r&&n&&B(n).valueOf()!==B(p.marker).valueOf()?n:p.marker,T=!o&&s&&B(me(s,-1)).valueOf()!==B(me(v.marker,-1)).valueOf()?s:v.marker,w=b===p.marker?p.date.valueOf():void 0,R=T===v.marker?v.date.valueOf():void 0;if(y&&!m.allDay){if(M&&(r||o)&&m.hasEnd){let I=l.formatRangeToParts(b,T,t,{startInstantMs:w,endInstantMs:R}),$=Lg(I);return $!=null?Z(l.formatToParts(b,t,{instantMs:w}))+$+Z(l.formatToParts(T,t,{instantMs:R})):Z(I)}if(r)return Z(l.formatToParts(b,t,{instantMs:w}))}return""}var Fg=new Set(["year","month","day"]);function Lg(t){let e,n=!1;for(let s of t)s.source==="shared"&&(e=s),Fg.has(s.type)&&(n=!0);return n?e.value:void 0}function xe(t,e,n,s){let r=t.range;return{isPast:r.instantEndMs!=null&&s!=null?r.instantEndMs<=s:r.end<=(n||e.start),isFuture:r.instantStartMs!=null&&s!=null?r.instantStartMs>=s:r.start>=(n||e.end),isToday:e&&se(e,r.start)}}function ur(t){return t.instance?t.instance.instanceId:`${t.def.defId}:${t.range.start.toISOString()}`}function Ad(t,e){let{def:n,instance:s}=t,{url:r}=n;if(r)return["a",{href:r},!0];let{emitter:o,options:i}=e,{eventInteractive:a}=i;a==null&&(a=n.interactive,a==null&&(a=!!o.hasHandlers("eventClick")));let c;return a&&(c=Dd(l=>{o.trigger("eventClick",{el:l.target,event:new oe(e,n,s),jsEvent:l,view:e.viewApi})}),c={role:"button",...c}),["div",c,a]}var Ug=/(^c|C)lass(Name)?$/,Ag=/Content$/,Yg=/(DidMount|WillUnmount)$/,zg=/^on[A-Z]/,Zg={buttons:Cd};function Yd(...t){let e={};for(let n of t)for(let s in n){let r=n[s];e[s]?e[s]=Re(e[s],r):e[s]=r}return e}function Re(...t){let e={};for(let n of t)for(let s in n)if(s in e){let r=Zg[s]||(Ug.test(s)?Vg:Ag.test(s)?jg:Yg.test(s)?qg:void 0);e[s]=r?r(e[s],n[s],s):n[s]}else e[s]=n[s];return e}function Vg(t,e,n){let s=typeof t=="function",r=typeof e=="function";if(s||r){let o=i=>g(G(s?t(i):t,n),G(r?e(i):e,n));return o.parts=[t,e],o}return g(G(t,n),G(e,n))}function jg(t,e){if(typeof e=="function"){let n=s=>{let r=e(s);return r===!0?typeof t=="function"?t(s):t:r};return n.parts=[t,e],n}return e??t}function qg(t,e){if(t&&e){let n=(...s)=>{t(...s),e(...s)};return n.parts=[t,e],n}return t||e}function zd(t,e){let n=Ed(t,e);for(let s of n)if(!zg.test(s))return!1;return!0}function fr(t,e){let n=t&&t.parts,s=e&&e.parts;if(n&&s){let r=n.length,o=s.length;if(r!==o)return!1;for(let i=0;i<r;i++)if(!(n[i]===s[i]||fr(n[i],s[i])))return!1;return!0}return!1}var Gg=[],Vd={code:"en",week:{dow:0,doy:4},direction:"ltr",todayText:"Today",prevText:"Prev",nextText:"Next",prevYearText:"Prev year",nextYearText:"Next year",yearText:"Year",monthText:"Month",weekTextLong:"Week",dayText:"Day",listText:"List",closeHint:"Close",eventsHint:"Events",allDayText:"All-day",timedText:"Timed",moreLinkText:"more",noEventsText:"No events to display"},jd={...Vd,weekTextShort:"W",todayHint:(t,e)=>e==="day"?"Today":`This ${t}`,prevHint:"Previous $0",nextHint:"Next $0",viewHint:"$0 view",viewChangeHint:"Change view",navLinkHint:"Go to $0",moreLinkHint(t){return`Show ${t} more event${t===1?"":"s"}`}};function qd(t){let e=t.length>0?t[0].code:"en",n=Gg.concat(t),s={en:jd};for(let r of n)s[r.code]=r;return{map:s,defaultCode:e}}function Di(t,e){return typeof t=="object"&&!Array.isArray(t)?Gd(t.code,[t.code],t):Xg(t,e)}function Xg(t,e){let n=[].concat(t||[]),s=Jg(n,e)||jd;return Gd(t,n,s)}function Jg(t,e){for(let n=0;n<t.length;n+=1){let s=t[n].toLocaleLowerCase().split("-");for(let r=s.length;r>0;r-=1){let o=s.slice(0,r).join("-");if(e[o])return e[o]}}return null}function Gd(t,e,n){let s=Re(Vd,n);delete s.code;let{week:r}=s;return delete s.week,{codeArg:t,codes:e,week:r,simpleNumberFormat:new Intl.NumberFormat(t),options:s}}var hr=class extends Error{constructor(e,n){super(e),this.response=n}};function Kg(t,e,n){t=t.toUpperCase();let s={method:t};return t==="GET"?e+=(e.indexOf("?")===-1?"?":"&")+new URLSearchParams(n):(s.body=new URLSearchParams(n),s.headers={"Content-Type":"application/x-www-form-urlencoded"}),fetch(e,s).then(r=>{if(r.ok)return r.json().then(o=>[o,r],()=>{throw new hr("Failure parsing JSON",r)});throw new hr("Request failed",r)})}function Qg(t,e){e.emitter.trigger("datesSet",{...Mi(t.activeRange,e.dateEnv),view:e.viewApi})}function ey(t,e){let{emitter:n}=e;n.hasHandlers("eventsSet")&&n.trigger("eventsSet",kn(t,e))}var ty={ignoreRange:!0,parseMeta(t){return Array.isArray(t.events)?t.events:null},fetch(t,e){e({rawEvents:t.eventSource.meta})}},ny={name:"array-event-source",eventSourceDefs:[ty]};function sy(t,e,n){let s=!1,r=function(a){s||(s=!0,e(a))},o=function(a){s||(s=!0,n(a))},i=t(r,o);i&&typeof i.then=="function"&&i.then(r,o)}var ry={parseMeta(t){return typeof t.events=="function"?t.events:null},fetch(t,e,n){let{dateEnv:s}=t.context,r=t.eventSource.meta;sy(r.bind(null,Mi(t.range,s)),o=>e({rawEvents:o}),n)}},oy={name:"func-event-source",eventSourceDefs:[ry]},iy={method:String,extraParams:S,startParam:String,endParam:String,timeZoneParam:String},ay={parseMeta(t){return t.url&&(t.format==="json"||!t.format)?{url:t.url,format:"json",method:(t.method||"GET").toUpperCase(),extraParams:t.extraParams,startParam:t.startParam,endParam:t.endParam,timeZoneParam:t.timeZoneParam}:null},fetch(t,e,n){let{meta:s}=t.eventSource,r=ly(s,t.range,t.context);Kg(s.method,s.url,r).then(([o,i])=>{e({rawEvents:o,response:i})},n)}},cy={name:"json-event-source",eventSourceRefiners:iy,eventSourceDefs:[ay]};function ly(t,e,n){let{dateEnv:s,options:r}=n,o,i,a,c,l={};return o=t.startParam,o==null&&(o=r.startParam),i=t.endParam,i==null&&(i=r.endParam),a=t.timeZoneParam,a==null&&(a=r.timeZoneParam),typeof t.extraParams=="function"?c=t.extraParams():c=t.extraParams||{},Object.assign(l,c),l[o]=s.formatIso(e.start),l[i]=s.formatIso(e.end),s.timeZone!=="local"&&(l[a]=s.timeZone),l}var dy={name:"change-handler",optionChangeHandlers:{controller(t,e){t._setApi(e.calendarApi)},events(t,e){Zd([t],e)},eventSources:Zd}};function Zd(t,e){let n=rr(e.getCurrentData().eventSources);if(n.length===1&&t.length===1&&Array.isArray(n[0]._raw)&&Array.isArray(t[0])){e.dispatch({type:"RESET_RAW_EVENTS",sourceId:n[0].sourceId,rawEvents:t[0]});return}let s=[];for(let r of t){let o=!1;for(let i=0;i<n.length;i+=1)if(n[i]._raw===r){n.splice(i,1),o=!0;break}o||s.push(r)}for(let r of n)e.dispatch({type:"REMOVE_EVENT_SOURCE",sourceId:r.sourceId});for(let r of s)e.calendarApi.addEventSource(r)}var uy={id:String,defaultAllDay:Boolean,url:String,format:String,events:S,eventDataTransform:S,success:S,failure:S};function wi(t,e,n=Xd(e)){let s;if(typeof t=="string"?s={url:t}:typeof t=="function"||Array.isArray(t)?s={events:t}:typeof t=="object"&&t&&(s=t),s){let{refined:r,extra:o}=ir(s,n),i=fy(r,e);if(i)return{_raw:t,isFetching:!1,latestFetchId:"",fetchRange:null,defaultAllDay:r.defaultAllDay,eventDataTransform:r.eventDataTransform,success:r.success,failure:r.failure,publicId:r.id||"",sourceId:De(),sourceDefId:i.sourceDefId,meta:i.meta,ui:Wt(r,e),extendedProps:o}}return null}function Xd(t){return{...In,...uy,...t.pluginHooks.eventSourceRefiners}}function fy(t,e){let n=e.pluginHooks.eventSourceDefs;for(let s=n.length-1;s>=0;s-=1){let o=n[s].parseMeta(t);if(o)return{sourceDefId:s,meta:o}}return null}function Jd(t,e,n){let s=e?e.activeRange:null;return eu({},yy(t,n),s,n)}function Kd(t,e,n,s){let r=n?n.activeRange:null;switch(e.type){case"ADD_EVENT_SOURCES":return eu(t,e.sources,r,s);case"REMOVE_EVENT_SOURCE":return hy(t,e.sourceId);case"PREV":case"NEXT":case"CHANGE_DATE":case"CHANGE_VIEW_TYPE":return n?tu(t,r,s):t;case"FETCH_EVENT_SOURCES":return Ci(t,e.sourceIds?ci(e.sourceIds):nu(t,s),r,e.isRefetch||!1,s);case"RECEIVE_EVENTS":case"RECEIVE_EVENT_ERROR":return gy(t,e.sourceId,e.fetchId,e.fetchRange);case"REMOVE_ALL_EVENT_SOURCES":return{};default:return t}}function Qd(t,e,n){let s=e?e.activeRange:null;return Ci(t,nu(t,n),s,!0,n)}function Ei(t){for(let e in t)if(t[e].isFetching)return!0;return!1}function eu(t,e,n,s){let r={};for(let o of e)r[o.sourceId]=o;return n&&(r=tu(r,n,s)),{...t,...r}}function hy(t,e){return st(t,n=>n.sourceId!==e)}function tu(t,e,n){return Ci(t,st(t,s=>my(s,e,n)),e,!1,n)}function my(t,e,n){return su(t,n)?!n.options.lazyFetching||!t.fetchRange||t.isFetching||e.start<t.fetchRange.start||e.end>t.fetchRange.end:!t.latestFetchId}function Ci(t,e,n,s,r){let o={};for(let i in t){let a=t[i];e[i]?o[i]=py(a,n,s,r):o[i]=a}return o}function py(t,e,n,s){let{options:r,calendarApi:o}=s,i=s.pluginHooks.eventSourceDefs[t.sourceDefId],a=De();return i.fetch({eventSource:t,range:e,isRefetch:n,context:s},c=>{let{rawEvents:l}=c;r.eventSourceSuccess&&(l=r.eventSourceSuccess.call(o,l,c.response)||l),t.success&&(l=t.success.call(o,l,c.response)||l),s.dispatch({type:"RECEIVE_EVENTS",sourceId:t.sourceId,fetchId:a,fetchRange:e,rawEvents:l})},c=>{let l=!1;r.eventSourceFailure&&(r.eventSourceFailure.call(o,c),l=!0),t.failure&&(t.failure(c),l=!0),l||ze(`Unhandled event source error: ${c.message}`,c),s.dispatch({type:"RECEIVE_EVENT_ERROR",sourceId:t.sourceId,fetchId:a,fetchRange:e,error:c})}),{...t,isFetching:!0,latestFetchId:a}}function gy(t,e,n,s){let r=t[e];return r&&n===r.latestFetchId?{...t,[e]:{...r,isFetching:!1,fetchRange:s}}:t}function nu(t,e){return st(t,n=>su(n,e))}function yy(t,e){let n=Xd(e),s=[].concat(t.eventSources||[]),r=[];t.initialEvents&&s.unshift(t.initialEvents),t.events&&s.unshift(t.events);for(let o of s){let i=wi(o,e,n);i&&r.push(i)}return r}function su(t,e){return!e.pluginHooks.eventSourceDefs[t.sourceDefId].ignoreRange}var vy={daysOfWeek:S,startTime:H,endTime:H,duration:H,startRecur:S,endRecur:S},Sy={parse(t,e){if(t.daysOfWeek||t.startTime||t.endTime||t.startRecur||t.endRecur){let n={daysOfWeek:t.daysOfWeek||null,startTime:t.startTime||null,endTime:t.endTime||null,startRecur:t.startRecur?e.createMarker(t.startRecur):null,endRecur:t.endRecur?e.createMarker(t.endRecur):null,dateEnv:e},s;return t.duration&&(s=t.duration),!s&&t.startTime&&t.endTime&&(s=hd(t.endTime,t.startTime)),{allDayGuess:!t.startTime&&!t.endTime,duration:s,typeData:n}}return null},expand(t,e,n){let s=pe(e,{start:t.startRecur,end:t.endRecur});return s?My(t.daysOfWeek,t.startTime,t.dateEnv,n,s):[]}},by={name:"simple-recurring-event",recurringTypes:[Sy],eventRefiners:vy};function My(t,e,n,s,r){let o=t?ci(t):null,i=B(r.start),a=r.end,c=[];for(e&&(e.milliseconds<0?a=U(a,1):e.milliseconds>=1e3*60*60*24&&(i=U(i,-1)));i<a;){let l;(!o||o[i.getUTCDay()])&&(e?l=s.add(i,e):l=i,c.push(s.createMarker(n.toDate(l)))),i=U(i,1)}return c}var ru=[ny,oy,cy,by,dy,{name:"misc",isLoadingFuncs:[t=>Ei(t.eventSources)],propSetHandlers:{dateProfile:Qg,eventStore:ey}}];var Lt=class{constructor(){this.handlers={},this.thisContext=null}setThisContext(e){this.thisContext=e}setOptions(e){this.options=e}on(e,n){Ty(this.handlers,e,n)}off(e,n){Dy(this.handlers,e,n)}trigger(e,...n){let s=this.handlers[e]||[],r=this.options&&this.options[e],o=[].concat(r||[],s);for(let i of o)i.apply(this.thisContext,n)}hasHandlers(e){return!!(this.handlers[e]&&this.handlers[e].length||this.options&&this.options[e])}};function Ty(t,e,n){(t[e]||(t[e]=[])).push(n)}function Dy(t,e,n){n?t[e]&&(t[e]=t[e].filter(s=>s!==n)):delete t[e]}function ou(t){let e=t.getRootNode();return e instanceof Document?e.body||e.documentElement:e}function Ut(t){return getComputedStyle(t).direction==="rtl"}var wy=/(top|left|right|bottom|width|height)$/i;function iu(t,e){for(let n in e)Ii(t,n,e[n])}function Ii(t,e,n){n==null?t.style[e]="":typeof n=="number"&&wy.test(e)?t.style[e]=`${n}px`:t.style[e]=n}function au(t){return t.composedPath?.()[0]??t.target}function C(t,e,n){let s,r;return function(...o){if(!s)r=t.apply(this,o);else if(!Ve(s,o)){n&&n(r);let i=t.apply(this,o);(!e||!e(i,r))&&(r=i)}return s=o,r}}function yt(t,e,n){let s,r;return o=>{if(!s)r=t.call(this,o);else if(!Ie(s,o)){n&&n(r);let i=t.call(this,o);(!e||!e(i,r))&&(r=i)}return s=o,r}}var We=ln({});function lu(t,e,n,s,r,o,i,a,c,l,f,m,d,p){return{dateEnv:r,nowManager:o,options:n,pluginHooks:i,emitter:l,dispatch:a,getCurrentData:c,calendarApi:f,viewSpec:t,viewApi:e,dateProfileGenerator:s,baseId:m,registerInteractiveComponent:d,unregisterInteractiveComponent:p}}var Pe=class extends Q{shouldComponentUpdate(e,n){return!di(this.props,e,this.propEquality)||!di(this.state,n,this.stateEquality)}};Pe.addPropsEquality=Ey;Pe.addStateEquality=Cy;Pe.contextType=We;Pe.prototype.propEquality={};Pe.prototype.stateEquality={};var P=class extends Pe{};P.contextType=We;function Ey(t){let e=Object.create(this.prototype.propEquality);Object.assign(e,t),this.prototype.propEquality=e}function Cy(t){let e=Object.create(this.prototype.stateEquality);Object.assign(e,t),this.prototype.stateEquality=e}function k(t,e){typeof t=="function"?t(e):t&&(t.current=e)}var Nn=class extends P{constructor(){super(...arguments),this.id=De(),this.queuedDomNodes=[],this.currentDomNodes=[],this.handleEl=e=>{this.el=e,this.props.elRef&&k(this.props.elRef,e)}}render(){let{props:e,context:n}=this,{options:s}=n,{customGenerator:r,defaultGenerator:o,renderProps:i}=e,a=du(e,"",this.handleEl),c=!1,l,f=[],m;if(r!=null){let d=typeof r=="function"?r(i):r;if(d===!0)c=!0;else{let p=d&&typeof d=="object";p&&"html"in d?a.dangerouslySetInnerHTML={__html:d.html}:p&&"domNodes"in d?f=Array.prototype.slice.call(d.domNodes):(p?vc(d):typeof d!="function")?l=d:m=d}}else c=!Iy(e.generatorName,s);return c&&o&&(l=o(i)),this.queuedDomNodes=f,this.currentGeneratorMeta=m,V(e.tag,a,l)}componentDidMount(){this.applyQueueudDomNodes(),this.triggerCustomRendering(!0)}componentDidUpdate(){this.applyQueueudDomNodes(),this.triggerCustomRendering(!0)}componentWillUnmount(){this.triggerCustomRendering(!1)}triggerCustomRendering(e){let{props:n,context:s}=this,{handleCustomRendering:r,customRenderingMetaMap:o}=s.options;if(r){let i=this.currentGeneratorMeta??o?.[n.generatorName];i&&r({id:this.id,isActive:e,containerEl:this.el,generatorMeta:i,renderProps:n.renderProps})}}applyQueueudDomNodes(){let{queuedDomNodes:e,currentDomNodes:n}=this,{el:s}=this;if(!Ve(e,n)){for(let r of n)r.remove();for(let r of e)s.appendChild(r);this.currentDomNodes=e}}};Nn.addPropsEquality({renderProps:Ie,attrs:zd,style:Ie});function Iy(t,e){return!!(e.handleCustomRendering&&t&&e.customRenderingMetaMap?.[t])}function du(t,e,n){let s={...t.attrs,ref:n};return(t.className||e)&&(s.className=g(e,t.className,s.className)),t.style&&(s.style=t.style),s}var xi=ln(0),L=class extends Q{constructor(){super(...arguments),this.InnerContent=Ry.bind(void 0,this),this.handleEl=e=>{this.el=e,this.props.elRef&&(k(this.props.elRef,e),e&&this.didMountMisfire&&this.componentDidMount())}}render(){let{props:e}=this,n=D(e.classNameGenerator,e.renderProps);if(e.children){let s=du(e,n,this.handleEl),r=e.children(this.InnerContent,e.renderProps,s);return e.tag?V(e.tag,s,r):r}else return V(Nn,{...e,elRef:this.handleEl,tag:e.tag||"div",className:g(e.className,n),renderId:this.context})}componentDidMount(){this.el?this.props.didMount?.({...this.props.renderProps,el:this.el}):this.didMountMisfire=!0}componentWillUnmount(){this.props.willUnmount?.({...this.props.renderProps,el:this.el})}};L.contextType=xi;function Ry(t,e){let n=t.props;return V(Nn,{renderProps:n.renderProps,generatorName:n.generatorName,customGenerator:n.customGenerator,defaultGenerator:n.defaultGenerator,renderId:t.context,...e})}function D(t,e){return(typeof t=="function"?t(e):t)||""}function vt(t){return t.text}function ie(t){return t.height==="auto"||t.contentHeight==="auto"}function Yt(t){let{tableHeaderSticky:e}=t;return(e==null||e==="auto")&&(e=ie(t)),e}function gr(t){let e=ie(t),{footerScrollbarSticky:n}=t;return(n==null||n==="auto")&&(n=e),!!n&&e}function yr(t){let e=t.scrollerSyncerClass;if(!e)throw new RangeError("Must import @fullcalendar/scrollgrid");return e}var On=class{constructor(e){this.handleChange=e,this.isMounted=!1,this.handleRefresh=()=>{let n=this.computeTiming();(n.nowDate.valueOf()!==this.nowDate.valueOf()||n.nowMs!==this.nowMs)&&(this.nowDate=n.nowDate,this.nowMs=n.nowMs,this.todayRange=n.todayRange,this.handleChange()),this.clearTimeout(),this.setTimeout(n.waitMs)},this.handleVisibilityChange=()=>{document.hidden||this.handleRefresh()}}update(e){if(this.isMounted){if(e.unit!==this.unit||e.unitValue!==this.unitValue||e.nowIndicatorSnap!==this.nowIndicatorSnap||e.nowManager!==this.nowManager||e.dateEnv!==this.dateEnv){this.unit=e.unit,this.unitValue=e.unitValue,this.nowIndicatorSnap=e.nowIndicatorSnap,this.nowManager=e.nowManager,this.dateEnv=e.dateEnv;let n=this.computeTiming();this.nowDate=n.nowDate,this.nowMs=n.nowMs,this.todayRange=n.todayRange,this.clearTimeout(),this.setTimeout(n.waitMs)}}else{this.isMounted=!0,this.unit=e.unit,this.unitValue=e.unitValue,this.nowIndicatorSnap=e.nowIndicatorSnap,this.nowManager=e.nowManager,this.dateEnv=e.dateEnv;let n=this.computeTiming();this.nowDate=n.nowDate,this.nowMs=n.nowMs,this.todayRange=n.todayRange,this.setTimeout(n.waitMs),this.nowManager.addResetListener(this.handleRefresh),typeof document<"u"&&document.addEventListener("visibilitychange",this.handleVisibilityChange)}return{nowDate:this.nowDate,nowMs:this.nowMs,todayRange:this.todayRange}}destroy(){this.isMounted&&(this.isMounted=!1,this.clearTimeout(),this.nowManager.removeResetListener(this.handleRefresh),typeof document<"u"&&document.removeEventListener("visibilitychange",this.handleVisibilityChange))}computeTiming(){let{unit:e,unitValue:n,nowIndicatorSnap:s,dateEnv:r}=this,o=this.nowManager.getEpochMs(),i=r.timestampToMarker(o);s==="auto"&&(s=/year|month|week|day/.test(e)||(n||1)===1);let a,c,l;if(s){a=r.startOf(i,e),c=uu(a,o,r);let f=r.add(a,H(1,e));l=$y(f,o,r)-o}else a=i,c=o,l=1e3*60;return l=Math.min(1e3*60*60*24,l),{nowDate:a,nowMs:c,todayRange:_y(a),waitMs:l}}setTimeout(e=this.computeTiming().waitMs){this.timeoutId=setTimeout(()=>{let n=this.computeTiming();this.nowDate=n.nowDate,this.nowMs=n.nowMs,this.todayRange=n.todayRange,this.handleChange(),this.setTimeout(n.waitMs)},e)}clearTimeout(){this.timeoutId&&clearTimeout(this.timeoutId)}};function uu(t,e,n){let s=n.timestampToMarker(e).valueOf()-e,r=t.valueOf()-s;return n.timestampToMarker(r).valueOf()===t.valueOf()?r:n.toDate(t).valueOf()}function $y(t,e,n){let s=uu(t,e,n),r=ky(e,n,Math.min(s-e,2880*60*1e3));return r!=null?Math.min(s,r):s}function ky(t,e,n){if(n<=0)return;let s=Ri(t,e),r=t,o=t+n;if(Ri(o,e)!==s){for(;o-r>1;){let i=Math.floor((r+o)/2);Ri(i,e)===s?r=i:o=i}return o>t?o:void 0}}function Ri(t,e){return e.timestampToMarker(t).valueOf()-t}function _y(t){let e=B(t),n=U(e,1);return{start:e,end:n}}function pr(t,e){return t!=null&&(t===e||Math.abs(t-e)<.01)}var Ny=!0,ki=new Map,_i=new Set,gt=!1,$i=!1,Ni=!1;function X(t){_i.add(t),!gt&&!$i&&($i=!0,requestAnimationFrame(()=>{$i=!1,Pi()}))}function Pi(){for(let t of _i.values())_i.delete(t),t()}function fu(t){let e=gt;gt=!0,Ni=!0;try{Dt(t),e||Dt(()=>{Pi(),gt=!1})}finally{gt=e,Ni=!1}}var mr=typeof ResizeObserver<"u"&&new ResizeObserver(t=>{gt=!0;for(let e of t){let n=e.target,s=ki.get(n),r,o;if(e.borderBoxSize&&Ny){let a=e.borderBoxSize[0]||e.borderBoxSize;r=a.inlineSize,o=a.blockSize}else({width:r,height:o}=n.getBoundingClientRect());let i=!1;pr(s.width,r)||(s.width=r,i=s.watchWidth),pr(s.height,o)||(s.height=o,i||(i=s.watchHeight)),i&&s.callback(r,o)}Dt(()=>{Pi(),gt=!1})});function ot(t,e,n=!0,s=!0){let r={callback:e,watchWidth:n,watchHeight:s};if(ki.set(t,r),Ni){let{width:o,height:i}=t.getBoundingClientRect();r.width=o,r.height=i,e(o,i)}return mr&&mr.observe(t,{box:"border-box"}),()=>{ki.delete(t),mr&&mr.unobserve(t)}}function xn(t,e){return ot(t,e,!0)}function qe(t,e){return ot(t,(n,s)=>e(s),!1,!0)}var je=class extends Q{constructor(e,n){super(e,n),this.handleChange=()=>{this.forceUpdate()},this.runner=new On(this.handleChange)}render(){let{props:e,context:n}=this,{nowDate:s,nowMs:r,todayRange:o}=this.runner.update({nowManager:n.nowManager,unit:e.unit,unitValue:e.unitValue,nowIndicatorSnap:n.options.nowIndicatorSnap,dateEnv:n.dateEnv});return e.children(s,o,r)}componentWillUnmount(){this.runner.destroy()}};je.contextType=We;var vr=F({year:"numeric",month:"long",day:"numeric"}),Oy=F({week:"long"}),zt=F({weekday:"long"});function St(t){for(let e of t)if(e.type==="weekday")return e.value;return""}function bt(t){for(let e of t)if(e.type==="day")return e.value;return""}function Hi(t){for(let e of t)if(e.type==="month")return e.value;return""}function Ge(t,e,n="day"){return Z(t.dateEnv.formatToParts(e,n==="week"?Oy:vr))}function it(t,e,n="day",s=Ge(t,e,n),r=!0){let{dateEnv:o,options:i,calendarApi:a}=t,c=o.toDate(e),l=f=>{let m=n==="day"?i.navLinkDayClick:n==="week"?i.navLinkWeekClick:null;typeof m=="function"?m.call(a,o.toDate(e),f):(typeof m=="string"&&(n=m),a.zoomTo(e,n))};return{role:"link","aria-label":le(i.navLinkHint,[s,c],s),className:g(i.navLinkClass,u.cursorPointer,u.internalNavLink),...r?Rn(l):{onClick:l}}}function Be(t,e,n,s,r){let o=!!(n&&(!n.activeRange||!se(n.activeRange,t)));return{date:e.toDate(t),dow:t.getUTCDay(),isDisabled:o,isOther:!o&&!!(n&&!se(n.currentRange,t)),isToday:!o&&!!(s&&se(s,t)),isPast:!o&&!!(r?t<r:s&&t<s.start),isFuture:!o&&!!(r?t>r:s&&t>=s.end)}}var rt=class extends P{constructor(){super(...arguments),this.refineRenderProps=yt(xy)}render(){let{props:e,context:n}=this,{options:s,viewSpec:r}=n,o=this.refineRenderProps({...ve(s),options:{headerToolbar:s.headerToolbar,footerToolbar:s.footerToolbar},isHeightAuto:ie(s),viewApi:n.viewApi});return h(L,{elRef:e.elRef,tag:e.tag||"div",attrs:e.attrs,style:e.style,className:g(e.className,D(s.viewClass,o),D(r.optionDefaults.class,o),D(r.optionDefaults.className,o),D(r.optionOverrides.class,o),D(r.optionOverrides.className,o)),renderProps:o,generatorName:void 0,didMount:s.didMount||s.viewDidMount,willUnmount:s.willUnmount||s.viewWillUnmount,children:()=>e.children})}};function xy(t){return{view:t.viewApi,borderlessX:t.borderlessX,borderlessTop:t.borderlessTop,borderlessBottom:t.borderlessBottom,options:t.options,isHeightAuto:t.isHeightAuto}}var ue=class extends P{constructor(){super(...arguments),this.uid=De()}prepareHits(){}queryHit(e,n,s,r,o){return null}isValidSegDownEl(e){return!this.props.eventDrag&&!this.props.eventResize&&!e.closest(`.${u.internalEventMirror}`)}isValidDateDownEl(e){return!e.closest(`.${u.internalEvent}:not(.${u.internalBgEvent})`)&&!e.closest(`.${u.internalMoreLink}`)&&!e.closest(`.${u.internalNavLink}`)&&!e.closest(`.${u.internalPopover}`)}},At=class{constructor(e){this.drainedOption=e,this.isRunning=!1,this.isDirty=!1,this.pauseDepths={},this.timeoutId=0}request(e){this.isDirty=!0,this.isPaused()||(this.clearTimeout(),e==null?this.tryDrain():this.timeoutId=setTimeout(this.tryDrain.bind(this),e))}pause(e=""){let{pauseDepths:n}=this;n[e]=(n[e]||0)+1,this.clearTimeout()}resume(e="",n){let{pauseDepths:s}=this;e in s&&(n?delete s[e]:(s[e]-=1,s[e]<=0&&delete s[e]),this.tryDrain())}isPaused(){return Object.keys(this.pauseDepths).length}tryDrain(){if(!this.isRunning&&!this.isPaused()){for(this.isRunning=!0;this.isDirty;)this.isDirty=!1,this.drained();this.isRunning=!1}}clear(){this.clearTimeout(),this.isDirty=!1,this.pauseDepths={}}clearTimeout(){this.timeoutId&&(clearTimeout(this.timeoutId),this.timeoutId=0)}drained(){this.drainedOption&&this.drainedOption()}},Oi=class{constructor(e){this.el=e,this.emitter=new Lt,this.isScroll=!1,this.isScrollRecent=!1,this.isWheelRecent=!1,this.isMouseDown=!1,this.isTouchDown=!1,this.isMouse=!1,this.isTouch=!1,this.isWheel=!1,this.handleScroll=()=>{this.isScrollRecent=!0,this.isMouseDown&&(this.isMouse=!0),this.isTouchDown&&(this.isTouch=!0),this.isWheelRecent&&(this.isWheel=!0),this.startScroll(),this.emitter.trigger("scroll",this.getIsDevice()),this.scrollWaiter.request(500)},this.handleScrollWait=()=>{this.isScrollRecent=!1,this.isTouchDown||this.endScroll()},this.handleWheel=()=>{this.isWheelRecent=!0,this.wheelWaiter.request(500)},this.handleWheelWait=()=>{this.isWheelRecent=!1},this.handleMouseDown=()=>{this.isMouseDown=!0},this.handleMouseUp=()=>{this.isMouseDown=!1},this.handleTouchStart=()=>{this.isTouchDown=!0},this.handleTouchEnd=()=>{this.isTouchDown=!1,this.isScrollRecent||this.endScroll()},this.wheelWaiter=new At(this.handleWheelWait),this.scrollWaiter=new At(this.handleScrollWait),e.addEventListener("scroll",this.handleScroll,{passive:!0}),e.addEventListener("wheel",this.handleWheel,{passive:!0}),e.addEventListener("mousedown",this.handleMouseDown),e.addEventListener("mouseup",this.handleMouseUp),e.addEventListener("touchstart",this.handleTouchStart,{passive:!0}),e.addEventListener("touchend",this.handleTouchEnd)}destroy(){let{el:e}=this;e.removeEventListener("scroll",this.handleScroll,{passive:!0}),e.removeEventListener("wheel",this.handleWheel,{passive:!0}),e.removeEventListener("mousedown",this.handleMouseDown),e.removeEventListener("mouseup",this.handleMouseUp),e.removeEventListener("touchstart",this.handleTouchStart,{passive:!0}),e.removeEventListener("touchend",this.handleTouchEnd)}startScroll(){this.isScroll||(this.isScroll=!0,this.emitter.trigger("scrollStart",this.getIsDevice()))}endScroll(){this.isScroll&&(this.scrollWaiter.clear(),this.wheelWaiter.clear(),this.isScroll=!1,this.isWheelRecent=!1,this.emitter.trigger("scrollEnd",this.getIsDevice()),this.isMouse=!1,this.isTouch=!1,this.isWheel=!1)}getIsDevice(){return this.isWheel||this.isMouse||this.isTouch}},de=class extends ue{constructor(){super(...arguments),this.handleEl=e=>{this.el&&(this.el=null,this._isUnmounting=!0,this.listener.destroy()),e&&(this.el=e,this._isUnmounting=!1,this.listener=new Oi(e))},this.handleHRuler=e=>{this.disconnectHRuler&&(this.disconnectHRuler(),this.disconnectHRuler=void 0,this.clientWidth!==void 0&&(this.clientWidth=void 0,k(this.props.clientWidthRef,null))),e&&(this.disconnectHRuler=xn(e,n=>{this._isUnmounting||n!==this.clientWidth&&(this.clientWidth=n,k(this.props.clientWidthRef,n))}))},this.handleVRuler=e=>{this.disconnectVRuler&&(this.disconnectVRuler(),this.disconnectVRuler=void 0,this.clientHeight!==void 0&&(this.clientHeight=void 0,k(this.props.clientHeightRef,null))),e&&(this.disconnectVRuler=qe(e,n=>{if(this._isUnmounting)return;n!==this.clientHeight&&(this.clientHeight=n,k(this.props.clientHeightRef,n));let s=Math.round(this.el.getBoundingClientRect().height-n);s!==this.bottomScrollbarWidth&&(this.bottomScrollbarWidth=s,k(this.props.bottomScrollbarWidthRef,s))}))}}render(){let{props:e}=this,n=e.horizontal||e.vertical?"hidden":"";return h("div",{ref:this.handleEl,className:g(e.className,u.noPadding,u.rel,e.hideScrollbars&&u.noScrollbars,u.internalScroller),style:{...e.style,overflowX:e.horizontal?"auto":n,overflowY:e.vertical?"auto":n},children:[e.children,!!e.clientWidthRef&&h("div",{ref:this.handleHRuler,className:u.fillTop}),!!(e.clientHeightRef||e.bottomScrollbarWidthRef)&&h("div",{ref:this.handleVRuler,className:u.fillStart})]})}endScroll(){this.listener.endScroll()}get x(){let{el:e}=this;return e?Py(e):0}get y(){let{el:e}=this;return e?e.scrollTop:0}scrollTo({x:e,y:n}){let{el:s}=this;s&&(n!=null&&(s.scrollTop=n),e!=null&&Hy(s,e))}addScrollStartListener(e){this.listener.emitter.on("scrollStart",e)}removeScrollStartListener(e){this.listener.emitter.off("scrollStart",e)}addScrollEndListener(e){this.listener.emitter.on("scrollEnd",e)}removeScrollEndListener(e){this.listener.emitter.off("scrollEnd",e)}};function Py(t){let{scrollLeft:e}=t;return Ut(t)?Wy(e,t):e}function Hy(t,e){let n=Ut(t);t.scrollLeft=n?By(e,t):e}function Wy(t,e){switch(hu()){case"positive":return e.scrollWidth-e.clientWidth-t;case"negative":return-t}return t}function By(t,e){switch(hu()){case"positive":return e.scrollWidth-e.clientWidth-t;case"negative":return-t}return t}var cu;function hu(){return cu||(cu=Fy())}function Fy(){let t=document.createElement("div");t.style.position="absolute",t.style.top="-1000px",t.style.width="100px",t.style.height="100px",t.style.overflow="scroll",t.style.direction="rtl";let e=document.createElement("div");e.style.width="200px",e.style.height="200px",t.appendChild(e),document.body.appendChild(t);let n;return t.scrollLeft>0?n="positive":(t.scrollLeft=50,t.scrollLeft>0?n="reverse":n="negative"),t.remove(),n}var He=class extends P{constructor(){super(...arguments),this.buildPublicEvent=C((e,n,s)=>new oe(e,n,s)),this.handleEl=e=>{this.el=e,k(this.props.elRef,e),e&&Bt(e,this.props.eventRange)}}render(){let{props:e,context:n}=this,{options:s}=n,{eventRange:r}=e,o=r.ui,i=s.eventTimeFormat||e.defaultTimeFormat,a=e.forcedTimeText??Ud(i,r,e.slicedStart,e.slicedEnd,e.isStart,e.isEnd,n,e.defaultDisplayEventTime,e.defaultDisplayEventEnd),[c,l,f]=Ad(r,n),m=this.buildPublicEvent(n,r.def,r.instance),d=!e.disableDragging&&Ld(r,n),p=/row|column/.test(e.display),v={event:m,isNarrow:e.isNarrow||!1,isShort:e.isShort||!1,timeText:a},y={event:m,view:n.viewApi,timeText:a,color:o.color||s.eventColor,contrastColor:o.contrastColor||s.eventContrastColor,isDraggable:d,isStartResizable:!e.disableResizing&&e.isStart&&o.durationEditable&&s.eventResizableFromStart,isEndResizable:!e.disableResizing&&e.isEnd&&o.durationEditable,isMirror:e.isMirror,isStart:!!e.isStart,isEnd:!!e.isEnd,isFirst:!!e.isFirst,isLast:!!e.isLast,isPast:!!e.isPast,isFuture:!!e.isFuture,isToday:!!e.isToday,isSelected:!!e.isSelected,isDragging:!!e.isDragging,isResizing:!!e.isResizing,isInteractive:f,isNarrow:e.isNarrow||!1,isShort:e.isShort||!1,level:e.level||0,timeClass:g(D(s.eventTimeClass,v),p&&D(s.blockEventTimeClass,v),e.display==="row"&&D(s.rowEventTimeClass,v),e.display==="column"&&D(s.columnEventTimeClass,v),e.display==="list-item"&&D(s.listItemEventTimeClass,v)),titleClass:g(D(s.eventTitleClass,v),p&&D(s.blockEventTitleClass,v),e.display==="row"&&D(s.rowEventTitleClass,v),e.display==="column"&&D(s.columnEventTitleClass,v),e.display==="list-item"&&D(s.listItemEventTitleClass,v),e.display==="row"&&s.rowEventTitleSticky&&u.stickyS,e.display==="column"&&s.columnEventTitleSticky&&u.stickyT),options:{eventOverlap:!!s.eventOverlap}},M=g(p&&D(s.blockEventClass,y),e.display==="row"&&D(s.rowEventClass,y),e.display==="column"&&D(s.columnEventClass,y),e.display==="list-item"&&D(s.listItemEventClass,y),o.className,e.className,e.display==="column"?u.flexCol:u.flexRow,(r.def.url||d)&&u.cursorPointer,u.internalEvent,e.isMirror&&u.internalEventMirror,d&&u.internalEventDraggable,y.isSelected&&u.internalEventSelected,(y.isStartResizable||y.isEndResizable)&&u.internalEventResizable),b=g(D(s.eventBeforeClass,y),p&&D(s.blockEventBeforeClass,y),e.display==="row"&&D(s.rowEventBeforeClass,y),e.display==="column"&&D(s.columnEventBeforeClass,y),e.display==="list-item"&&D(s.listItemEventBeforeClass,y)),T=g(D(s.eventAfterClass,y),p&&D(s.blockEventAfterClass,y),e.display==="row"&&D(s.rowEventAfterClass,y),e.display==="column"&&D(s.columnEventAfterClass,y),e.display==="list-item"&&D(s.listItemEventAfterClass,y)),w=g(D(s.eventInnerClass,y),p&&D(s.blockEventInnerClass,y),e.display==="row"&&D(s.rowEventInnerClass,y),e.display==="column"&&D(s.columnEventInnerClass,y),e.display==="list-item"&&D(s.listItemEventInnerClass,y),!e.disableLiquid&&u.liquid),R=e.display==="row"&&s.rowEventBeforeContent,I=e.display==="row"&&s.rowEventAfterContent;return h(L,{tag:c,attrs:{...e.attrs,...l,dir:e.isDragging&&s.direction==="rtl"?"rtl":void 0},className:M,style:{"--fc-event-color":y.color,"--fc-event-contrast-color":y.contrastColor},elRef:this.handleEl,renderProps:y,generatorName:"eventContent",customGenerator:s.eventContent,defaultGenerator:Ly,classNameGenerator:s.eventClass,didMount:s.eventDidMount,willUnmount:s.eventWillUnmount,children:$=>h(N,{children:[!!(y.isSelected&&p)&&h("div",{className:e.display==="column"?u.hitX:u.hitY}),(b||R)&&h("div",{className:g(b,!e.disableZindexes&&u.z1,y.isStartResizable&&g(e.display==="column"?u.cursorResizeT:u.cursorResizeS,u.internalEventResizer,u.internalEventResizerStart)),children:[R&&h(L,{tag:"div",style:{display:"contents"},attrs:{"aria-hidden":!0},renderProps:y,generatorName:void 0,customGenerator:R}),!!(y.isStartResizable&&y.isSelected)&&h("div",{className:u.hit})]}),h($,{tag:"div",className:g(w,!e.disableZindexes&&u.z0)}),(T||I)&&h("div",{className:g(T,!e.disableZindexes&&u.z1,y.isEndResizable&&g(e.display==="column"?u.cursorResizeB:u.cursorResizeE,u.internalEventResizer,u.internalEventResizerEnd)),children:[I&&h(L,{tag:"div",style:{display:"contents"},attrs:{"aria-hidden":!0},renderProps:y,generatorName:void 0,customGenerator:I}),!!(y.isEndResizable&&y.isSelected)&&h("div",{className:u.hit})]})]})})}componentDidUpdate(e){this.el&&this.props.eventRange!==e.eventRange&&Bt(this.el,this.props.eventRange)}};He.addPropsEquality({seg:Ie});function Ly(t){return h(N,{children:[t.timeText&&h("div",{className:t.timeClass,children:t.timeText}),h("div",{className:t.titleClass,children:t.event.title||h(N,{children:"\xA0"})})]})}var Zt=class{constructor(e){this.props=e,this.initHiddenDays()}buildPrev(e,n,s,r){let{dateEnv:o}=this.props,i=o.subtract(o.startOf(n,e.currentRangeUnit),e.dateIncrement);return this.build(i,s,-1,r)}buildNext(e,n,s,r){let{dateEnv:o}=this.props,i=o.add(o.startOf(n,e.currentRangeUnit),e.dateIncrement);return this.build(i,s,1,r)}build(e,n,s,r=!0){let{props:o}=this,i,a,c,l,f,m;return i=this.buildValidRange(n),i=this.trimHiddenDays(i),r&&(e=ud(e,i)),a=this.buildCurrentRangeInfo(e,s),c=/^(year|month|week|day)$/.test(a.unit),l=this.buildRenderRange(this.trimHiddenDays(a.range),a.unit,c),l=this.trimHiddenDays(l),f=l,o.showNonCurrentDates||(f=pe(f,a.range)),f=this.adjustActiveRange(f),f=pe(f,i),m=ni(a.range,i),se(l,e)||(e=l.start),{currentDate:e,validRange:i,currentRange:a.range,currentRangeUnit:a.unit,isRangeAllDay:c,activeRange:f,renderRange:l,slotMinTime:o.slotMinTime,slotMaxTime:o.slotMaxTime,isValid:m,dateIncrement:this.buildDateIncrement(a.duration)}}buildValidRange(e){let n=this.props.validRangeInput,s=typeof n=="function"?n.call(this.props.calendarApi,this.props.dateEnv.toDate(e)):n;return this.refineRange(s)||{start:null,end:null}}buildCurrentRangeInfo(e,n){let{props:s}=this,r=null,o=null,i=null,a;return s.duration?(r=s.duration,o=s.durationUnit,i=this.buildRangeFromDuration(e,n,r,o)):(a=this.props.dayCount)?(o="day",i=this.buildRangeFromDayCount(e,n,a)):(i=this.buildCustomVisibleRange(e))?o=s.dateEnv.greatestWholeUnit(i.start,i.end).unit:(r=this.getFallbackDuration(),o=En(r).unit,i=this.buildRangeFromDuration(e,n,r,o)),{duration:r,unit:o,range:i}}getFallbackDuration(){return H({day:1})}adjustActiveRange(e){let{dateEnv:n,usesMinMaxTime:s,slotMinTime:r,slotMaxTime:o}=this.props,{start:i,end:a}=e;return s&&(ft(r)<0&&(i=B(i),i=n.add(i,r)),ft(o)>1&&(a=B(a),a=U(a,-1),a=n.add(a,o))),{start:i,end:a}}buildRangeFromDuration(e,n,s,r){let{dateEnv:o,dateAlignment:i}=this.props,a,c,l;if(!i){let{dateIncrement:m}=this.props;m&&ge(m)<ge(s)?i=En(m).unit:i=r}ft(s)<=1&&this.isHiddenDay(a)&&(a=this.skipHiddenDays(a,n),a=B(a));function f(){a=o.startOf(e,i),c=o.add(a,s),l={start:a,end:c}}return f(),this.trimHiddenDays(l)||(e=this.skipHiddenDays(e,n),f()),l}buildRangeFromDayCount(e,n,s){let{dateEnv:r,dateAlignment:o}=this.props,i=0,a=e,c;o&&(a=r.startOf(a,o)),a=B(a),a=this.skipHiddenDays(a,n),c=a;do c=U(c,1),this.isHiddenDay(c)||(i+=1);while(i<s);return{start:a,end:c}}buildCustomVisibleRange(e){let{props:n}=this,s=n.visibleRangeInput,r=typeof s=="function"?s.call(n.calendarApi,n.dateEnv.toDate(e)):s,o=this.refineRange(r);return o&&(o.start==null||o.end==null)?null:o}buildRenderRange(e,n,s){return e}buildDateIncrement(e){let{dateIncrement:n}=this.props,s;return n||((s=this.props.dateAlignment)?H(1,s):e||H({days:1}))}refineRange(e){if(e){let n=dd(e,this.props.dateEnv);return n&&(n=yi(n)),n}return null}initHiddenDays(){let e=this.props.hiddenDays||[],n=[],s=0,r;for(this.props.weekends===!1&&e.push(0,6),r=0;r<7;r+=1)(n[r]=e.indexOf(r)!==-1)||(s+=1);if(!s)throw new Error("invalid hiddenDays");this.isHiddenDayHash=n}trimHiddenDays(e){let{start:n,end:s}=e;return n&&(n=this.skipHiddenDays(n)),s&&(s=this.skipHiddenDays(s,-1,!0)),n==null||s==null||n<s?{start:n,end:s}:null}isHiddenDay(e){return e instanceof Date&&(e=e.getUTCDay()),this.isHiddenDayHash[e]}skipHiddenDays(e,n=1,s=!1){for(;this.isHiddenDayHash[(e.getUTCDay()+(s?n:0)+7)%7];)e=U(e,n);return e}};function Wi(t,e){let{currentRange:n}=t;if(t.currentRangeUnit==="year")return e.diffWholeYears(n.start,n.end)>1?"year":"month";if(t.currentRangeUnit==="month"){if(e.diffWholeMonths(n.start,n.end)>1)return"month"}else if(t.currentRangeUnit==="week"){if(ei(n.start,n.end)>1)return"week"}else if(t.currentRangeUnit==="day"&&ut(n.start,n.end)>1)return"day"}function Pn(t,e,n){if(t.valueOf()===B(t).valueOf()){if(e==="year")return!n.getMonth(t)&&n.getDay(t)===1;if(e==="month")return n.getDay(t)===1;if(e==="week")return t.getUTCDay()===n.weekDow;if(e==="day")return!0}return!1}function pu(t,e,n,s,r){switch(e.type){case"RECEIVE_EVENTS":return Uy(t,n[e.sourceId],e.fetchId,e.fetchRange,e.rawEvents,r);case"RESET_RAW_EVENTS":return Ay(t,n[e.sourceId],e.rawEvents,s.activeRange,r);case"ADD_EVENTS":return Yy(t,e.eventStore,s?s.activeRange:null,r);case"RESET_EVENTS":return e.eventStore;case"MERGE_EVENTS":return cr(t,e.eventStore);case"PREV":case"NEXT":case"CHANGE_DATE":case"CHANGE_VIEW_TYPE":return s?pt(t,s.activeRange,r):t;case"REMOVE_EVENTS":return $d(t,e.eventStore);case"REMOVE_EVENT_SOURCE":return yu(t,e.sourceId);case"REMOVE_ALL_EVENT_SOURCES":return lr(t,o=>!o.sourceId);case"REMOVE_ALL_EVENTS":return we();default:return t}}function Uy(t,e,n,s,r,o){if(e&&n===e.latestFetchId){let i=ht(gu(r,e,o),e,o);return s&&(i=pt(i,s,o)),cr(yu(t,e.sourceId),i)}return t}function Ay(t,e,n,s,r){let{defIdMap:o,instanceIdMap:i}=zy(t),a=ht(gu(n,e,r),e,r,!1,o,i);return pt(a,s,r)}function gu(t,e,n){let s=n.options.eventDataTransform,r=e?e.eventDataTransform:null;return r&&(t=mu(t,r)),s&&(t=mu(t,s)),t}function mu(t,e){let n;if(!e)n=t;else{n=[];for(let s of t){let r=e(s);r?n.push(r):r==null&&n.push(s)}}return n}function Yy(t,e,n,s){return n&&(e=pt(e,n,s)),cr(t,e)}function Bi(t,e,n){let{defs:s}=t,r=Oe(t.instances,o=>{if(s[o.defId].allDay)return o;let{instantStartMs:a,instantEndMs:c}=o.range,l=a!=null?n.timestampToMarker(a):n.createMarker(e.toDate(o.range.start)),f=c!=null?n.timestampToMarker(c):n.createMarker(e.toDate(o.range.end));return{...o,range:$n({marker:l,instantMs:a},{marker:f,instantMs:c},n)??Ne(l,me(l,sr(o.range,e)-nr(o.range,e)),a)}});return{defs:s,instances:r}}function yu(t,e){return lr(t,n=>n.sourceId!==e)}function zy(t){let{defs:e,instances:n}=t,s={},r={};for(let o in e){let i=e[o],{publicId:a}=i;a&&(s[a]=o)}for(let o in n){let i=n[o],a=e[i.defId],{publicId:c}=a;c&&(r[c]=o)}return{defIdMap:s,instanceIdMap:r}}var Hn=class{constructor(e){this.component=e.component,this.isHitComboAllowed=e.isHitComboAllowed||null}destroy(){}};function vu(t,e){return{component:t,el:e.el,useEventCenter:e.useEventCenter!=null?e.useEventCenter:!0,isHitComboAllowed:e.isHitComboAllowed||null}}var Fi={};function Zy(t){return{name:t.name,premiumReleaseDate:t.premiumReleaseDate?new Date(t.premiumReleaseDate):void 0,reducers:t.reducers||[],isLoadingFuncs:t.isLoadingFuncs||[],contextInit:[].concat(t.contextInit||[]),eventRefiners:t.eventRefiners||{},eventDefMemberAdders:t.eventDefMemberAdders||[],eventSourceRefiners:t.eventSourceRefiners||{},isDraggableTransformers:t.isDraggableTransformers||[],eventDragMutationMassagers:t.eventDragMutationMassagers||[],eventDefMutationAppliers:t.eventDefMutationAppliers||[],dateSelectionTransformers:t.dateSelectionTransformers||[],datePointTransforms:t.datePointTransforms||[],dateSpanTransforms:t.dateSpanTransforms||[],views:t.views||{},viewPropsTransformers:t.viewPropsTransformers||[],isPropsValid:t.isPropsValid||null,externalDefTransforms:t.externalDefTransforms||[],viewContainerAppends:t.viewContainerAppends||[],eventDropTransformers:t.eventDropTransformers||[],componentInteractions:t.componentInteractions||[],calendarInteractions:t.calendarInteractions||[],eventSourceDefs:t.eventSourceDefs||[],cmdFormatter:t.cmdFormatter,recurringTypes:t.recurringTypes||[],initialView:t.initialView||"",elementDraggingImpl:t.elementDraggingImpl,optionChangeHandlers:t.optionChangeHandlers||{},scrollerSyncerClass:t.scrollerSyncerClass||null,listenerRefiners:t.listenerRefiners||{},optionRefiners:t.optionRefiners||{},optionDefaults:t.optionDefaults?[t.optionDefaults]:[],propSetHandlers:t.propSetHandlers||{}}}function Vy(t,e){let n={},s={premiumReleaseDate:void 0,reducers:[],isLoadingFuncs:[],contextInit:[],eventRefiners:{},eventDefMemberAdders:[],eventSourceRefiners:{},isDraggableTransformers:[],eventDragMutationMassagers:[],eventDefMutationAppliers:[],dateSelectionTransformers:[],datePointTransforms:[],dateSpanTransforms:[],views:{},viewPropsTransformers:[],isPropsValid:null,externalDefTransforms:[],viewContainerAppends:[],eventDropTransformers:[],componentInteractions:[],calendarInteractions:[],eventSourceDefs:[],cmdFormatter:null,recurringTypes:[],initialView:"",elementDraggingImpl:null,optionChangeHandlers:{},scrollerSyncerClass:null,listenerRefiners:{},optionRefiners:{},optionDefaults:[],propSetHandlers:{}};function r(o){for(let i of o){let{name:a}=i;if(!a)throw new Error("Plugin must specify a name");if(!n[a]){let c=n[a]=Zy(i);s=qy(s,c),r(i.deps||[])}}}return t&&r(t),r(e),s}function jy(){let t=[],e=[],n;return(s,r)=>((!n||!Ve(s,t)||!Ve(r,e))&&(n=Vy(s,r)),t=s,e=r,n)}function qy(t,e){return{premiumReleaseDate:Gy(t.premiumReleaseDate,e.premiumReleaseDate),reducers:t.reducers.concat(e.reducers),isLoadingFuncs:t.isLoadingFuncs.concat(e.isLoadingFuncs),contextInit:t.contextInit.concat(e.contextInit),eventRefiners:{...t.eventRefiners,...e.eventRefiners},eventDefMemberAdders:t.eventDefMemberAdders.concat(e.eventDefMemberAdders),eventSourceRefiners:{...t.eventSourceRefiners,...e.eventSourceRefiners},isDraggableTransformers:t.isDraggableTransformers.concat(e.isDraggableTransformers),eventDragMutationMassagers:t.eventDragMutationMassagers.concat(e.eventDragMutationMassagers),eventDefMutationAppliers:t.eventDefMutationAppliers.concat(e.eventDefMutationAppliers),dateSelectionTransformers:t.dateSelectionTransformers.concat(e.dateSelectionTransformers),datePointTransforms:t.datePointTransforms.concat(e.datePointTransforms),dateSpanTransforms:t.dateSpanTransforms.concat(e.dateSpanTransforms),views:Yd(t.views,e.views),viewPropsTransformers:t.viewPropsTransformers.concat(e.viewPropsTransformers),isPropsValid:e.isPropsValid||t.isPropsValid,externalDefTransforms:t.externalDefTransforms.concat(e.externalDefTransforms),viewContainerAppends:t.viewContainerAppends.concat(e.viewContainerAppends),eventDropTransformers:t.eventDropTransformers.concat(e.eventDropTransformers),calendarInteractions:t.calendarInteractions.concat(e.calendarInteractions),componentInteractions:t.componentInteractions.concat(e.componentInteractions),eventSourceDefs:t.eventSourceDefs.concat(e.eventSourceDefs),cmdFormatter:e.cmdFormatter||t.cmdFormatter,recurringTypes:t.recurringTypes.concat(e.recurringTypes),initialView:t.initialView||e.initialView,elementDraggingImpl:t.elementDraggingImpl||e.elementDraggingImpl,optionChangeHandlers:{...t.optionChangeHandlers,...e.optionChangeHandlers},scrollerSyncerClass:t.scrollerSyncerClass||e.scrollerSyncerClass,listenerRefiners:{...t.listenerRefiners,...e.listenerRefiners},optionRefiners:{...t.optionRefiners,...e.optionRefiners},optionDefaults:t.optionDefaults.concat(e.optionDefaults),propSetHandlers:{...t.propSetHandlers,...e.propSetHandlers}}}function Gy(t,e){return t===void 0?e:e===void 0?t:new Date(Math.max(t.valueOf(),e.valueOf()))}function Xy(t,e){let n={},s;for(s in t)Li(s,n,t,e);for(s in e)Li(s,n,t,e);return n}function Li(t,e,n,s){if(e[t])return e[t];let r=Jy(t,e,n,s);return r&&(e[t]=r),r}function Jy(t,e,n,s){let r=n[t],o=s[t],i=f=>r&&r[f]!==null?r[f]:o&&o[f]!==null?o[f]:null,a=i("component"),c=i("superType"),l=null;if(c){if(c===t)throw new Error("Can't have a custom view type that references itself");l=Li(c,e,n,s)}return!a&&l&&(a=l.component),a?{type:t,component:a,defaults:Re(l?l.defaults:{},r?r.rawOptions:{}),overrides:Re(l?l.overrides:{},o?o.rawOptions:{})}:null}function Su(t){return Oe(t,Ky)}function Ky(t){let e=typeof t=="function"?{component:t}:t,{component:n}=e;return e.content?n=bu(e.content):n&&!(n.prototype instanceof P)&&(n=bu(n)),{superType:e.type,component:n,rawOptions:e}}function bu(t){return e=>h(We.Consumer,{children:n=>{let{options:s,viewSpec:r}=n,o={...e,nextDayThreshold:s.nextDayThreshold,...ve(s),options:{headerToolbar:s.headerToolbar,footerToolbar:s.footerToolbar},isHeightAuto:ie(s),view:n.viewApi};return h(L,{tag:"div",className:g(D(s.viewClass,o),D(r.optionDefaults.class,o),D(r.optionDefaults.className,o),D(r.optionOverrides.class,o),D(r.optionOverrides.className,o)),renderProps:o,generatorName:void 0,customGenerator:t,didMount:s.didMount||s.viewDidMount,willUnmount:s.willUnmount||s.viewWillUnmount})}})}function Qy(t,e,n){let s=Su(t),r=Su(e.views),o=Xy(s,r);return Oe(o,i=>ev(i,r,e,n))}function ev(t,e,n,s){let r=t.overrides.duration||t.defaults.duration||s.duration||n.duration,o=null,i="",a="",c={};if(r&&(o=tv(r),o)){let l=En(o);i=l.unit,l.value===1&&(a=i,c=e[i]?e[i].rawOptions:{})}return{type:t.type,component:t.component,duration:o,durationUnit:i,singleUnit:a,optionDefaults:t.defaults,optionOverrides:{...c,...t.overrides}}}var Mu={};function tv(t){let e=JSON.stringify(t),n=Mu[e];return n===void 0&&(n=H(t),Mu[e]=n),n}function nv(t,e){switch(e.type){case"CHANGE_VIEW_TYPE":t=e.viewType}return t}function sv(t,e){switch(e.type){case"CHANGE_DATE":return e.dateMarker;default:return t}}function rv(t,e,n){let s=t.initialDate;return s!=null?e.createMarker(s):n.getDateMarker()}function ov(t,e){switch(e.type){case"SET_OPTION":return{...t,[e.optionName]:e.rawOptionValue};default:return t}}function iv(t,e,n,s,r){let o;switch(e.type){case"CHANGE_VIEW_TYPE":return r.build(e.dateMarker||n,s);case"CHANGE_DATE":return r.build(e.dateMarker,s);case"PREV":if(o=r.buildPrev(t,n,s),o.isValid)return o;break;case"NEXT":if(o=r.buildNext(t,n,s),o.isValid)return o;break}return t}function av(t,e){switch(e.type){case"UNSELECT_DATES":return null;case"SELECT_DATES":return e.selection;default:return t}}function cv(t,e){switch(e.type){case"UNSELECT_EVENT":return"";case"SELECT_EVENT":return e.eventInstanceId;default:return t}}function lv(t,e){let n;switch(e.type){case"UNSET_EVENT_DRAG":return null;case"SET_EVENT_DRAG":return n=e.state,{affectedEvents:n.affectedEvents,mutatedEvents:n.mutatedEvents,isEvent:n.isEvent};default:return t}}function dv(t,e){let n;switch(e.type){case"UNSET_EVENT_RESIZE":return null;case"SET_EVENT_RESIZE":return n=e.state,{affectedEvents:n.affectedEvents,mutatedEvents:n.mutatedEvents,isEvent:n.isEvent};default:return t}}function uv(t,e,n){let s=t.headerToolbar?Tu(t.headerToolbar,t,e,n):null,r=t.footerToolbar?Tu(t.footerToolbar,t,e,n):null;return{header:s,footer:r}}function Tu(t,e,n,s){let r=e.direction==="rtl",o=[],i=!1;function a(l){let f=fv(l,e,n,s);return o.push(...f.viewsWithButtons),i=i||f.hasTitle,f.widgets}return{sectionWidgets:{start:a(t[r?"right":"left"]||t.start||""),center:a(t.center||""),end:a(t[r?"left":"right"]||t.end||"")},viewsWithButtons:o,hasTitle:i}}function fv(t,e,n,s){let r=e.buttons||{},o=e.toolbarElements||{},i=t?t.split(" "):[],a=[],c=!1;return{widgets:i.map(f=>f.split(",").map(m=>{if(m==="title")return c=!0,{name:m};if(o[m])return{name:m,customElement:o[m]};let d,p=r[m]||{},v,y,M;if(d=n[m]){a.push(m);let b=d.optionDefaults.buttonTextKey;v=p.text||(b?e[b]:"")||(d.singleUnit?e[d.singleUnit+"TextLong"]||e[d.singleUnit+"Text"]:"")||m,y=le(p.hint||e.viewHint,[v,m],v),M=T=>{p?.click?.(T),T.defaultPrevented||s.changeView(m)}}else v=p.text||e[m+"TextLong"]||e[m+"Text"]||m,m==="prevYear"?y=le(p.hint||e.prevHint,[e.yearText,"year"],v):m==="nextYear"?y=le(p.hint||e.nextHint,[e.yearText,"year"],v):y=b=>le(p.hint||e[m+"Hint"],[e[b+"TextLong"]||e[b+"Text"],b],v),M=b=>{p?.click?.(b),b.defaultPrevented||s[m]?.()};return{name:m,isView:!!d,buttonText:v,buttonHint:y,buttonDisplay:p.display,buttonIconClass:p.iconClass,buttonIconContent:p.iconContent,buttonClick:M,buttonIsPrimary:p.isPrimary||!1,buttonClass:p.class??p.className,buttonDidMount:p.didMount,buttonWillUnmount:p.willUnmount}})),viewsWithButtons:a,hasTitle:c}}var Ui=class{constructor(e,n,s){this.type=e,this.getCurrentData=n,this.dateEnv=s}get calendar(){return this.getCurrentData().calendarApi}get title(){return this.getCurrentData().viewTitle}get activeStart(){return this.dateEnv.toDate(this.getCurrentData().dateProfile.activeRange.start)}get activeEnd(){return this.dateEnv.toDate(this.getCurrentData().dateProfile.activeRange.end)}get currentStart(){return this.dateEnv.toDate(this.getCurrentData().dateProfile.currentRange.start)}get currentEnd(){return this.dateEnv.toDate(this.getCurrentData().dateProfile.currentRange.end)}getOption(e){return this.getCurrentData().options[e]}},hv={startTime:"09:00",endTime:"17:00",daysOfWeek:[1,2,3,4,5],display:"inverse-background",className:"",groupId:"_businessHours"};function mv(t,e){return ht(pv(t),null,e)}function pv(t){let e;return t===!0?e=[{}]:Array.isArray(t)?e=t.filter(n=>n.daysOfWeek):typeof t=="object"&&t?e=[t]:e=[],e=e.map(n=>({...hv,...n})),e}function gv(t,e,n){let s;/^(year|month)$/.test(t.currentRangeUnit)?s=t.currentRange:s=t.activeRange;let r,o={isEndExclusive:t.isRangeAllDay};return e.titleFormat?r=n.formatRangeToParts(s.start,s.end,F(e.titleFormat),o):(r=n.formatRangeToParts(s.start,s.end,F(Du(t,e.disallowAmbigTitle,"long")),o),yv(r)&&(r=n.formatRangeToParts(s.start,s.end,F(Du(t,e.disallowAmbigTitle,"short")),o))),Z(r)}function Du(t,e,n){let{currentRangeUnit:s}=t;if(s==="year")return{year:"numeric"};if(s==="month")return{year:"numeric",month:n};if(!e){let r=ut(t.currentRange.start,t.currentRange.end);if(r!==null&&r>1)return{year:"numeric",month:n}}return{year:"numeric",month:"long",day:"numeric"}}function yv(t){let e=!1,n=!1;for(let s of t)s.type==="month"&&(s.source==="startRange"&&(e=!0),s.source==="endRange"&&(n=!0));return e&&n}var Sr=class{constructor(){this.resetListeners=new Set}handleInput(e,n){let s=this.dateEnv;if(e!==s&&(typeof n=="function"?this.nowFn=n:s||(this.nowAnchorDate=n?wu(n,e):new Date,this.nowAnchorQueried=Date.now()),this.dateEnv=e,s))for(let r of this.resetListeners.values())r()}getDateMarker(){return this.dateEnv.timestampToMarker(this.getEpochMs())}getEpochMs(){return this.nowAnchorDate?this.nowAnchorDate.valueOf()+(Date.now()-this.nowAnchorQueried):wu(this.nowFn(),this.dateEnv).valueOf()}addResetListener(e){this.resetListeners.add(e)}removeResetListener(e){this.resetListeners.delete(e)}};function wu(t,e){let n=e.createMarkerMeta(t);return n.instantMs!=null?new Date(n.instantMs):e.toDate(n.marker)}var br=class{constructor(e){this.computeCurrentViewData=C(this._computeCurrentViewData),this.organizeRawLocales=C(qd),this.buildLocale=C(Di),this.buildPluginHooks=jy(),this.buildDateEnv=C(vv),this.parseToolbars=C(uv),this.buildViewSpecs=C(Qy),this.buildDateProfileGenerator=yt(Sv),this.buildViewApi=C(bv),this.buildViewUiProps=yt(Dv),this.buildEventUiBySource=C(Mv,Ie),this.buildEventUiBases=C(Tv),this.parseContextBusinessHours=yt(wv),this.buildToolbarProps=C(Ev),this.buildTitle=C(gv),this.nowManager=new Sr,this.isDrainingActionQueue=!1,this.actionQueue=[],this.optionOverrides={},this.emitter=new Lt,this.currentCalendarOptionsRefiners={},this.currentCalendarOptionsInput={},this.currentCalendarOptionsRefined={},this.currentViewOptionsInput={},this.currentViewOptionsRefined={},this.optionsForRefining=[],this.optionsForHandling=[],this.getCurrentData=()=>this.data,this.handleNowChange=()=>{this.dispatch({type:"UPDATE_NOW"})},this.dispatch=n=>{this.actionQueue.push(n),this.isDrainingActionQueue||this.drainActionQueue()},this.config=e,this.nowManager=new Sr,this.nowTimer=new On(this.handleNowChange)}destroy(){this.nowTimer.destroy()}update(e){return this.optionOverrides=e,this.actionQueue.push({type:"IDLE"}),this.drainActionQueue(),this.data}resetOptions(e,n){n===void 0?this.optionOverrides=e:(this.optionOverrides={...this.optionOverrides,...e},this.optionsForRefining.push(...n)),this.dispatch({type:"RESET_OPTIONS"})}drainActionQueue(){let e,{state:n,data:s}=this,r=!n,{actionQueue:o}=this,i=[];for(this.isDrainingActionQueue=!0;o.length;){let a=o.shift();({state:n,data:s,calendarContext:e}=this.reduce(n,s,a)),this.state=n,this.data=s,a.type!=="IDLE"&&i.push(a)}if(this.isDrainingActionQueue=!1,r){let a=e.options.controller;a&&a._setApi(this.config.calendarApi)}if(!r&&i.length){let{onDataChange:a}=this.config;a&&a(this.data,i)}}reduce(e,n,s){let{config:r}=this,o=!e,i=o?{}:ov(e.dynamicOptionOverrides,s),a=this.computeOptionsData(this.optionOverrides,i,r.calendarApi),c=o?a.calendarOptions.initialView||a.pluginHooks.initialView:nv(e.currentViewType,s),l=this.computeCurrentViewData(c,a,this.optionOverrides,i);r.calendarApi.currentDataManager=this,this.emitter.setThisContext(r.calendarApi),this.emitter.setOptions(l.options);let f={nowManager:this.nowManager,dateEnv:a.dateEnv,options:a.calendarOptions,pluginHooks:a.pluginHooks,calendarApi:r.calendarApi,dispatch:this.dispatch,emitter:this.emitter,getCurrentData:this.getCurrentData},{nowDate:m}=this.nowTimer.update({unit:"day",unitValue:1,nowIndicatorSnap:"auto",nowManager:this.nowManager,dateEnv:a.dateEnv}),d=o?rv(a.calendarOptions,a.dateEnv,this.nowManager):sv(e.currentDate,s),p;o?p=l.dateProfileGenerator.build(d,m):(p=e.dateProfile,n&&n.dateProfileGenerator!==l.dateProfileGenerator&&(p=l.dateProfileGenerator.build(d,m)),p=iv(p,s,d,m,l.dateProfileGenerator)),(s&&(s.type==="PREV"||s.type==="NEXT")||!se(p.activeRange,d))&&(d=p.currentRange.start);let v=o?Jd(a.calendarOptions,p,f):Kd(e.eventSources,s,p,f),y=o?we():pu(e.eventStore,s,v,p,f),M=Ei(v),b=o?we():M&&!l.options.progressiveEventRendering&&e.renderableEventStore||y,{eventUiSingleBase:T,selectionConfig:w}=this.buildViewUiProps(f),R=this.buildEventUiBySource(v),I=o?{}:this.buildEventUiBases(b.defs,T,R),$={dynamicOptionOverrides:i,currentViewType:c,currentDate:d,dateProfile:p,eventSources:v,eventStore:y,renderableEventStore:b,selectionConfig:w,eventUiBases:I,businessHours:this.parseContextBusinessHours(f),dateSelection:o?null:av(e.dateSelection,s),eventSelection:o?"":cv(e.eventSelection,s),eventDrag:o?null:lv(e.eventDrag,s),eventResize:o?null:dv(e.eventResize,s),nowDate:m},z={...f,...$};for(let K of a.pluginHooks.reducers)Object.assign($,K(e,s,z));let _=e?Eu(e,f):!1,O=Eu($,f);!_&&O?this.emitter.trigger("loading",!0):_&&!O&&this.emitter.trigger("loading",!1);let W=this.buildTitle(p,l.options,a.dateEnv),q=this.buildToolbarProps(l.viewSpec,p,l.dateProfileGenerator,d,m,W),j={viewTitle:W,nowManager:this.nowManager,calendarApi:r.calendarApi,dispatch:this.dispatch,emitter:this.emitter,getCurrentData:this.getCurrentData,toolbarProps:q,...a,...l,...$},Ee=a.pluginHooks.optionChangeHandlers,re=n&&n.calendarOptions,ae=a.calendarOptions;if(re&&re!==ae){re.timeZone!==ae.timeZone&&($.eventSources=j.eventSources=Qd(j.eventSources,p,j),$.eventStore=j.eventStore=Bi(j.eventStore,n.dateEnv,j.dateEnv),$.renderableEventStore=j.renderableEventStore=Bi(j.renderableEventStore,n.dateEnv,j.dateEnv));for(let K in Ee)(this.optionsForHandling.indexOf(K)!==-1||re[K]!==ae[K])&&Ee[K](ae[K],j)}return this.optionsForHandling=[],{state:$,data:j,calendarContext:f}}computeOptionsData(e,n,s){if(!this.optionsForRefining.length&&e===this.stableOptionOverrides&&n===this.stableDynamicOptionOverrides)return this.stableCalendarOptionsData;let{refinedOptions:r,pluginHooks:o,localeDefaults:i,availableLocaleData:a}=this.processRawCalendarOptions(e,n),c=this.buildDateEnv(r.timeZone,r.locale,r.weekNumberCalculation,r.firstDay,r.weekTextLong,r.weekTextShort,o,a),l=this.buildViewSpecs(o.views,this.stableOptionOverrides,this.stableDynamicOptionOverrides),f=this.parseToolbars(r,l,s);return this.stableCalendarOptionsData={calendarOptions:r,pluginHooks:o,dateEnv:c,viewSpecs:l,toolbarConfig:f,localeDefaults:i,availableRawLocales:a.map}}processRawCalendarOptions(e,n){let{locales:s,locale:r}=Re(or,e,n),o=this.organizeRawLocales(s),i=o.map,a=this.buildLocale(r||o.defaultCode,i).options,c=this.buildPluginHooks(e.plugins||[],ru),l=this.currentCalendarOptionsRefiners={...fi,...hi,...mi,...c.listenerRefiners,...c.optionRefiners},f=Re(or,...c.optionDefaults,a,Iu(Re(e,n),l)),m={},d=this.currentCalendarOptionsInput,p=this.currentCalendarOptionsRefined,v=!1;for(let y in f)this.optionsForRefining.indexOf(y)===-1&&(f[y]===d[y]||mt[y]&&y in d&&mt[y](d[y],f[y])||fr(d[y],f[y]))?m[y]=p[y]:l[y]&&(m[y]=l[y](f[y],y),v=!0);return v&&(this.currentCalendarOptionsInput=f,this.currentCalendarOptionsRefined=m,this.stableOptionOverrides=e,this.stableDynamicOptionOverrides=n),this.optionsForHandling.push(...this.optionsForRefining),this.optionsForRefining=[],{rawOptions:this.currentCalendarOptionsInput,refinedOptions:this.currentCalendarOptionsRefined,pluginHooks:c,availableLocaleData:o,localeDefaults:a}}_computeCurrentViewData(e,n,s,r){let o=n.viewSpecs[e];if(!o)throw new Error(`viewType "${e}" is not available. Please make sure you've loaded all neccessary plugins`);let{refinedOptions:i}=this.processRawViewOptions(o,n.pluginHooks,n.localeDefaults,s,r);this.nowManager.handleInput(n.dateEnv,i.now);let a=this.buildDateProfileGenerator({dateProfileGeneratorClass:o.optionDefaults.dateProfileGeneratorClass,duration:o.duration,durationUnit:o.durationUnit,usesMinMaxTime:o.optionDefaults.usesMinMaxTime,dateEnv:n.dateEnv,calendarApi:this.config.calendarApi,slotMinTime:i.slotMinTime,slotMaxTime:i.slotMaxTime,showNonCurrentDates:i.showNonCurrentDates,dayCount:i.dayCount,dateAlignment:i.dateAlignment,dateIncrement:i.dateIncrement,hiddenDays:i.hiddenDays,weekends:i.weekends,validRangeInput:i.validRange,visibleRangeInput:i.visibleRange,fixedWeekCount:i.fixedWeekCount}),c=this.buildViewApi(e,this.getCurrentData,n.dateEnv);return{viewSpec:o,options:i,dateProfileGenerator:a,viewApi:c}}processRawViewOptions(e,n,s,r,o){let i={...fi,...hi,...mi,...Id,...n.listenerRefiners,...n.optionRefiners},a=Re(or,...n.optionDefaults,e.optionDefaults,s,Iu(Re(r,e.optionOverrides,o),i)),c={},l=this.currentViewOptionsInput,f=this.currentViewOptionsRefined,m=!1;for(let d in a)a[d]===l[d]||mt[d]&&mt[d](a[d],l[d])||fr(l[d],a[d])?c[d]=f[d]:(a[d]===this.currentCalendarOptionsInput[d]||mt[d]&&mt[d](a[d],this.currentCalendarOptionsInput[d])?d in this.currentCalendarOptionsRefined&&(c[d]=this.currentCalendarOptionsRefined[d]):i[d]&&(c[d]=i[d](a[d],d)),m=!0);return m&&(this.currentViewOptionsInput=a,this.currentViewOptionsRefined=c),{rawOptions:this.currentViewOptionsInput,refinedOptions:this.currentViewOptionsRefined}}};function vv(t,e,n,s,r,o,i,a){let c=Di(e||a.defaultCode,a.map);return new zs({calendarSystem:"gregory",timeZone:t,locale:c,weekNumberCalculation:n,firstDay:s,weekTextLong:r,weekTextShort:o,cmdFormatter:i.cmdFormatter})}function Sv(t){let e=t.dateProfileGeneratorClass||Zt;return new e(t)}function bv(t,e,n){return new Ui(t,e,n)}function Mv(t){return Oe(t,e=>e.ui)}function Tv(t,e,n){let s={"":e};for(let r in t){let o=t[r];o.sourceId&&n[o.sourceId]&&(s[r]=n[o.sourceId])}return s}function Dv(t){let{options:e}=t;return{eventUiSingleBase:Wt({display:e.eventDisplay,editable:e.editable,startEditable:e.eventStartEditable,durationEditable:e.eventDurationEditable,constraint:e.eventConstraint,overlap:typeof e.eventOverlap=="boolean"?e.eventOverlap:void 0,allow:e.eventAllow},t),selectionConfig:Wt({constraint:e.selectConstraint,overlap:typeof e.selectOverlap=="boolean"?e.selectOverlap:void 0,allow:e.selectAllow},t)}}function Eu(t,e){for(let n of e.pluginHooks.isLoadingFuncs)if(n(t))return!0;return!1}function wv(t){return mv(t.options.businessHours,t)}var Cu={};function Iu(t,e){let n={};for(let s in t)e[s]?n[s]=t[s]:Cu[s]||(ze(`Unknown option \`${s}\`.`),Cu[s]=!0);return n}function Ev(t,e,n,s,r,o){let i=n.build(r,r,void 0,!1),a=n.buildPrev(e,s,r,!1),c=n.buildNext(e,s,r,!1);return{title:o,selectedButton:t.type,navUnit:t.singleUnit,isTodayEnabled:i.isValid&&!se(e.currentRange,r),isPrevEnabled:a.isValid,isNextEnabled:c.isValid}}var Mr=class{getCurrentData(){return this.currentDataManager.getCurrentData()}dispatch(e){this.currentDataManager.dispatch(e)}get view(){return this.getCurrentData().viewApi}batchRendering(e){e()}setOption(e,n){this.dispatch({type:"SET_OPTION",optionName:e,rawOptionValue:n})}getOption(e){return this.currentDataManager.currentCalendarOptionsInput[e]}getAvailableLocaleCodes(){return Object.keys(this.getCurrentData().availableRawLocales)}on(e,n){let{currentDataManager:s}=this;s.currentCalendarOptionsRefiners[e]?s.emitter.on(e,n):ze(`Unknown listener \`${e}\`.`)}off(e,n){this.currentDataManager.emitter.off(e,n)}trigger(e,...n){this.currentDataManager.emitter.trigger(e,...n)}changeView(e,n){this.batchRendering(()=>{if(this.unselect(),n)if(n.start&&n.end)this.dispatch({type:"CHANGE_VIEW_TYPE",viewType:e}),this.dispatch({type:"SET_OPTION",optionName:"visibleRange",rawOptionValue:n});else{let{dateEnv:s}=this.getCurrentData();this.dispatch({type:"CHANGE_VIEW_TYPE",viewType:e,dateMarker:s.createMarker(n)})}else this.dispatch({type:"CHANGE_VIEW_TYPE",viewType:e})})}zoomTo(e,n){let s=this.getCurrentData(),r;n=n||"day",r=s.viewSpecs[n]||this.getUnitViewSpec(n),this.unselect(),r?this.dispatch({type:"CHANGE_VIEW_TYPE",viewType:r.type,dateMarker:e}):this.dispatch({type:"CHANGE_DATE",dateMarker:e})}getUnitViewSpec(e){let{viewSpecs:n,toolbarConfig:s}=this.getCurrentData(),r=[].concat(s.header?s.header.viewsWithButtons:[],s.footer?s.footer.viewsWithButtons:[]),o,i;for(let a in n)r.push(a);for(o=0;o<r.length;o+=1)if(i=n[r[o]],i&&i.singleUnit===e)return i;return null}prev(){this.unselect(),this.dispatch({type:"PREV"})}next(){this.unselect(),this.dispatch({type:"NEXT"})}prevYear(){let e=this.getCurrentData();this.unselect(),this.dispatch({type:"CHANGE_DATE",dateMarker:e.dateEnv.addYears(e.currentDate,-1)})}nextYear(){let e=this.getCurrentData();this.unselect(),this.dispatch({type:"CHANGE_DATE",dateMarker:e.dateEnv.addYears(e.currentDate,1)})}today(){let e=this.getCurrentData();this.unselect(),this.dispatch({type:"CHANGE_DATE",dateMarker:e.nowManager.getDateMarker()})}gotoDate(e){let n=this.getCurrentData();this.unselect(),this.dispatch({type:"CHANGE_DATE",dateMarker:n.dateEnv.createMarker(e)})}incrementDate(e){let n=this.getCurrentData(),s=H(e);s&&(this.unselect(),this.dispatch({type:"CHANGE_DATE",dateMarker:n.dateEnv.add(n.currentDate,s)}))}getDate(){let e=this.getCurrentData();return e.dateEnv.toDate(e.currentDate)}formatDate(e,n){let{dateEnv:s}=this.getCurrentData(),r=s.createMarkerMeta(e);return Z(s.formatToParts(r.marker,F(n),{instantMs:r.instantMs}))}formatRange(e,n,s){let{dateEnv:r}=this.getCurrentData(),o=r.createMarkerMeta(e),i=r.createMarkerMeta(n);return Z(r.formatRangeToParts(o.marker,i.marker,F(s),{isEndExclusive:s.isEndExclusive,startInstantMs:o.instantMs,endInstantMs:i.instantMs}))}formatIso(e,n){let{dateEnv:s}=this.getCurrentData();return s.formatIso(s.createMarker(e),{omitTime:n})}select(e,n){let s;n==null?e.start!=null?s=e:s={start:e,end:null}:s={start:e,end:n};let r=this.getCurrentData(),o=Nd(s,r.dateEnv,H({days:1}));o&&(this.dispatch({type:"SELECT_DATES",selection:o}),Pd(o,null,r))}unselect(e){let n=this.getCurrentData();n.dateSelection&&(this.dispatch({type:"UNSELECT_DATES"}),Hd(e,n))}addEvent(e,n){if(e instanceof oe){let i=e._def,a=e._instance;return this.getCurrentData().eventStore.defs[i.defId]||(this.dispatch({type:"ADD_EVENTS",eventStore:ar({def:i,instance:a})}),this.triggerEventAdd(e)),e}let s=this.getCurrentData(),r;if(n instanceof Ze)r=n.internalEventSource;else if(typeof n=="boolean")n&&([r]=rr(s.eventSources));else if(n!=null){let i=this.getEventSourceById(n);if(!i)return ze(`Unknown event source ID \`${n}\`.`),null;r=i.internalEventSource}let o=Si(e,r,s,!1);if(o){let i=new oe(s,o.def,o.def.recurringDef?null:o.instance);return this.dispatch({type:"ADD_EVENTS",eventStore:ar(o)}),this.triggerEventAdd(i),i}return null}triggerEventAdd(e){let{emitter:n}=this.getCurrentData();n.trigger("eventAdd",{event:e,relatedEvents:[],revert:()=>{this.dispatch({type:"REMOVE_EVENTS",eventStore:Ti(e)})}})}getEventById(e){let n=this.getCurrentData(),{defs:s,instances:r}=n.eventStore;e=String(e);for(let o in s){let i=s[o];if(i.publicId===e){if(i.recurringDef)return new oe(n,i,null);for(let a in r){let c=r[a];if(c.defId===i.defId)return new oe(n,i,c)}}}return null}getEvents(){let e=this.getCurrentData();return kn(e.eventStore,e)}removeAllEvents(){this.dispatch({type:"REMOVE_ALL_EVENTS"})}getEventSources(){let e=this.getCurrentData(),n=e.eventSources,s=[];for(let r in n)s.push(new Ze(e,n[r]));return s}getEventSourceById(e){let n=this.getCurrentData(),s=n.eventSources;e=String(e);for(let r in s)if(s[r].publicId===e)return new Ze(n,s[r]);return null}addEventSource(e){let n=this.getCurrentData();if(e instanceof Ze)return n.eventSources[e.internalEventSource.sourceId]||this.dispatch({type:"ADD_EVENT_SOURCES",sources:[e.internalEventSource]}),e;let s=wi(e,n);return s?(this.dispatch({type:"ADD_EVENT_SOURCES",sources:[s]}),new Ze(n,s)):null}removeAllEventSources(){this.dispatch({type:"REMOVE_ALL_EVENT_SOURCES"})}refetchEvents(){this.dispatch({type:"FETCH_EVENT_SOURCES",isRefetch:!0})}scrollToTime(e){let n=H(e);n&&this.trigger("_timeScrollRequest",n)}getButtonState(){let e=this.getCurrentData(),{toolbarProps:n}=e,s=e.calendarOptions,r=s.buttons||{},o=e.viewSpecs,i=e.viewSpec.singleUnit,a=[i?Ru(i,s):"",i],c={today:{text:s.todayText,hint:le(s.todayHint,a,s.todayText),isDisabled:!n.isTodayEnabled},prev:{text:s.prevText,hint:le(s.prevHint,a,s.prevText),isDisabled:!n.isPrevEnabled},next:{text:s.nextText,hint:le(s.nextHint,a,s.nextText),isDisabled:!n.isNextEnabled},prevYear:{text:s.prevYearText,hint:le(s.prevHint,[s.yearText,"year"],s.prevYearText),isDisabled:!1},nextYear:{text:s.prevYearText,hint:le(s.nextHint,[s.yearText,"year"],s.nextYearText),isDisabled:!1}};for(let l in o){let f=o[l],{singleUnit:m}=f,d=f.optionDefaults.buttonTextKey,p=r[l]?.text||(d?s[d]:"")||(m?Ru(m,s):"")||l,v=le(s.viewHint,[p,l],p);c[l]={text:p,hint:v}}return c}};function Ru(t,e){return e[t+"TextLong"]||e[t+"Text"]}var Tr=class extends Q{constructor(){super(...arguments),this.state={forPrint:!1},this.handleBeforePrint=()=>{fu(()=>{this.setState({forPrint:!0})})},this.handleAfterPrint=()=>{this.setState({forPrint:!1})}}render(){return this.props?.children(this.state.forPrint)}componentDidMount(){let{props:e}=this,{emitter:n}=e;n.on("_beforeprint",this.handleBeforePrint),n.on("_afterprint",this.handleAfterPrint)}componentWillUnmount(){let{props:e}=this,{emitter:n}=e;n.off("_beforeprint",this.handleBeforePrint),n.off("_afterprint",this.handleAfterPrint)}};function $u(t,e){let n=t.borderlessX??t.borderless,s=t.borderlessTop??t.borderless,r=t.borderlessBottom??t.borderless,o={borderlessX:!!n,borderlessTop:!!s,borderlessBottom:!!r};return g(D(t.class,o),D(t.className,o),u.borderBoxRoot,u.isolate,u.flexCol,e?u.calendarPrintRoot:u.calendarScreenRoot)}var Ai=class extends P{render(){let{contentGenerator:e,className:n}=this.props;if(e)return h(L,{tag:"span",style:{display:"contents"},attrs:{"aria-hidden":!0},renderProps:{},generatorName:void 0,customGenerator:e});if(n!==void 0)return h("span",{"aria-hidden":!0,className:n})}},Yi=class extends P{render(){let{props:e}=this,{options:n}=this.context,s=e.widgetGroups.map(r=>this.renderWidgetGroup(r));return V("div",{className:D(n.toolbarSectionClass,{name:e.name})},...s)}renderWidgetGroup(e){let{props:n,context:s}=this,{options:r}=s,o=[],i=!0,a=!0;for(let c of e){let{name:l,isView:f}=c;l==="title"?i=!1:f||(a=!1)}for(let c of e){let{name:l,customElement:f,buttonHint:m}=c;if(l==="title")o.push(h("div",{role:"heading","aria-level":r.headingLevel,id:n.titleId,className:g(r.toolbarTitleClass),children:n.title}));else if(f)o.push(h(L,{tag:"span",style:{display:"contents"},renderProps:{},generatorName:void 0,customGenerator:f}));else{let d=l===n.selectedButton,p=!n.isTodayEnabled&&l==="today"||!n.isPrevEnabled&&l==="prev"||!n.isNextEnabled&&l==="next",v=c.buttonDisplay??r.buttonDisplay;v==="auto"&&(v=c.buttonIconContent||c.buttonIconClass?"icon":"text");let y;v!=="text"&&(y=h(Ai,{className:c.buttonIconClass,contentGenerator:c.buttonIconContent}));let M=e.length>1&&i,b=M?{hasSelection:a}:null,T={name:l,text:c.buttonText,isPrimary:c.buttonIsPrimary,isSelected:d,isDisabled:p,isIconOnly:v==="icon",buttonGroup:b};o.push(h(L,{tag:"button",attrs:{type:"button",disabled:p,...i&&a?{role:"tab","aria-selected":d}:{"aria-pressed":d},"aria-label":typeof m=="function"?m(n.navUnit):m,onClick:c.buttonClick},className:g(D(r.buttonClass,T),!p&&u.cursorPointer,M&&g(d?u.z1:u.z0,u.focusZ2)),renderProps:T,generatorName:void 0,classNameGenerator:c.buttonClass,didMount:c.buttonDidMount,willUnmount:c.buttonWillUnmount,children:()=>v==="text"?c.buttonText:v==="icon"?y:v==="icon-text"?h(N,{children:[y,c.buttonText]}):h(N,{children:[c.buttonText,y]})}))}}return o.length>1?V("div",{role:i&&a?"tablist":void 0,"aria-label":i&&a?r.viewChangeHint:void 0,className:g(D(r.buttonGroupClass,{hasSelection:a}),u.isolate)},...o):o[0]}},Dr=class extends P{render(){let{props:e}=this,n=this.context.options,{sectionWidgets:s}=e.model,{borderlessX:r,borderlessTop:o,borderlessBottom:i}=ve(n),a=e.isHeader?n.headerToolbarClass:n.footerToolbarClass;return h("div",{className:g(D(a,{borderlessX:r,borderlessTop:o,borderlessBottom:i}),D(n.toolbarClass,{borderlessX:r,borderlessTop:o,borderlessBottom:i})),children:[this.renderSection("start",s.start),this.renderSection("center",s.center),this.renderSection("end",s.end)]})}renderSection(e,n){let{props:s}=this;return h(Yi,{name:e,widgetGroups:n,title:s.title,titleId:s.titleId,navUnit:s.navUnit,selectedButton:s.selectedButton,isTodayEnabled:s.isTodayEnabled,isPrevEnabled:s.isPrevEnabled,isNextEnabled:s.isNextEnabled},e)}},zi=class extends Hn{constructor(e){super(e),this.handleSegClick=(n,s)=>{let{component:r}=this,{context:o}=r,i=dr(s);i&&r.isValidSegDownEl(n.target)&&o.emitter.trigger("eventClick",{el:s,event:new oe(r.context,i.def,i.instance),jsEvent:n,view:o.viewApi})},this.destroy=ai(e.el,"click",`.${u.internalEvent}`,this.handleSegClick)}},Zi=class extends Hn{constructor(e){super(e),this.handleEventElRemove=n=>{n===this.currentSegEl&&this.handleSegLeave(null,this.currentSegEl)},this.handleSegEnter=(n,s)=>{dr(s)&&(this.currentSegEl=s,this.triggerEvent("eventMouseEnter",n,s))},this.handleSegLeave=(n,s)=>{this.currentSegEl&&(this.currentSegEl=null,this.triggerEvent("eventMouseLeave",n,s))},this.removeHoverListeners=Td(e.el,`.${u.internalEvent}`,this.handleSegEnter,this.handleSegLeave)}destroy(){this.removeHoverListeners()}triggerEvent(e,n,s){let{component:r}=this,{context:o}=r,i=dr(s);(!n||r.isValidSegDownEl(n.target))&&o.emitter.trigger(e,{el:s,event:new oe(o,i.def,i.instance),jsEvent:n,view:o.viewApi})}},wr=class extends Pe{constructor(){super(...arguments),this.buildViewContext=C(lu),this.buildViewPropTransformers=C(Cv),this.interactionsStore={},this.calendarInteractions=[],this.registerInteractiveComponent=(e,n)=>{let s=vu(e,n),o=[zi,Zi];n.disableHits||(o=o.concat(this.props.pluginHooks.componentInteractions));let i=o.map(a=>new a(s));this.interactionsStore[e.uid]=i,Fi[e.uid]=s},this.unregisterInteractiveComponent=e=>{let n=this.interactionsStore[e.uid];if(n){for(let s of n)s.destroy();delete this.interactionsStore[e.uid]}delete Fi[e.uid]}}get viewTitleId(){return this.props.baseId+"title"}render(){let{props:e}=this,{toolbarConfig:n,options:s}=e,r,o=!1,i;e.forPrint||ie(s)||(s.height!=null?o=!0:s.contentHeight!=null?r=s.contentHeight:i=Math.max(s.aspectRatio,.5));let a=this.buildViewContext(e.viewSpec,e.viewApi,e.options,e.dateProfileGenerator,e.dateEnv,e.nowManager,e.pluginHooks,e.dispatch,e.getCurrentData,e.emitter,e.calendarApi,e.baseId,this.registerInteractiveComponent,this.unregisterInteractiveComponent);return h(We.Provider,{value:a,children:[n.header&&h(Dr,{model:n.header,isHeader:!0,titleId:this.viewTitleId,...e.toolbarProps}),h("div",{className:g(u.flexCol,u.rel,u.overflowAnchorNone,u.minHeight0,o&&u.liquid),style:{height:r,aspectRatio:i!=null?String(i):void 0},children:[this.renderView(g((o||r)&&u.liquid,i!=null&&u.fill,u.internalView)),this.buildAppendContent()]}),n.footer&&h(Dr,{model:n.footer,isHeader:!1,...e.toolbarProps})]})}renderView(e){let{props:n}=this,{pluginHooks:s,viewSpec:r,toolbarConfig:o,toolbarProps:i}=n,a={className:e,dateProfile:n.dateProfile,businessHours:n.businessHours,eventStore:n.renderableEventStore,eventUiBases:n.eventUiBases,dateSelection:n.dateSelection,eventSelection:n.eventSelection,eventDrag:n.eventDrag,eventResize:n.eventResize,forPrint:n.forPrint,labelId:o.header&&o.header.hasTitle?this.viewTitleId:void 0,labelStr:o.header&&o.header.hasTitle?void 0:i.title},c=this.buildViewPropTransformers(s.viewPropsTransformers),l={...n,toolbarProps:i,forPrint:n.forPrint};for(let m of c)Object.assign(a,m.transform(a,l));let f=r.component;return h(f,{...a})}buildAppendContent(){let{props:e}=this;return h(N,{children:e.pluginHooks.viewContainerAppends.map((n,s)=>h(N,{children:n(e)},s))})}componentDidMount(){let{props:e}=this;this.calendarInteractions=e.pluginHooks.calendarInteractions.map(s=>new s(e));let{propSetHandlers:n}=e.pluginHooks;for(let s in n)n[s](e[s],e);for(let s of e.pluginHooks.contextInit)s(e)}componentDidUpdate(e){let{props:n}=this,{propSetHandlers:s}=n.pluginHooks;for(let r in s)n[r]!==e[r]&&s[r](n[r],n)}componentWillUnmount(){let{props:e}=this;for(let n of this.calendarInteractions)n.destroy();this.calendarInteractions=[],e.emitter.trigger("_unmount")}};function Cv(t){return t.map(e=>new e)}var Vt=class extends Mr{constructor(e,n={}){super(),this.baseId=`fc:${De()}:`,this.isRendering=!1,this.isRendered=!1,this.customContentRenderId=0,this.currentClassName="",this.currentColorScheme="",this.handleDataChange=(s,r)=>{this.currentData=s;let o=!1;for(let i of r)if(i.type==="SET_EVENT_DRAG"||i.type==="UNSET_EVENT_DRAG"||i.type==="SET_EVENT_RESIZE"||i.type==="UNSET_EVENT_RESIZE"||i.type==="MERGE_EVENTS"){o=!0;break}this.renderRunner.request(o?void 0:s.calendarOptions.rerenderDelay)},this.handleRenderRequest=()=>{if(this.isRendering){let{currentData:s}=this;this.isRendered=!0,Dt(()=>{this.vdomRoot.render(h(N,{children:h(xi.Provider,{value:this.customContentRenderId,children:h(Tr,{emitter:s.emitter,children:r=>{let o=s.calendarOptions,i=o.direction==="rtl",a=$u(o,r);return this.setIsRtl(i),this.setClassName(a),this.setHeight(o.height),this.setColorScheme(o.colorScheme||""),h(wr,{...s,forPrint:r,baseId:this.baseId})}})})}))})}else this.isRendered&&(this.isRendered=!1,this.vdomRoot.unmount(),this.setIsRtl(!1),this.setClassName(""),this.setHeight(""),this.setColorScheme(""))},this.el=e,this.vdomRoot=bc(e),this.renderRunner=new At(this.handleRenderRequest),this.dataManager=new br({calendarApi:this,onDataChange:this.handleDataChange}),this.currentData=this.dataManager.update(n)}render(){this.isRendering?this.customContentRenderId+=1:this.isRendering=!0,this.renderRunner.request()}destroy(){this.isRendering&&(this.isRendering=!1,this.renderRunner.request()),this.dataManager.destroy()}batchRendering(e){this.renderRunner.pause("batchRendering"),e(),this.renderRunner.resume("batchRendering")}pauseRendering(){this.renderRunner.pause("pauseRendering")}resumeRendering(){this.renderRunner.resume("pauseRendering",!0)}resetOptions(e,n){this.currentDataManager.resetOptions(e,n)}setClassName(e){if(e!==this.currentClassName){let{classList:n}=this.el;for(let s of this.currentClassName.split(" "))s&&n.remove(s);for(let s of e.split(" "))s&&n.add(s);this.currentClassName=e}}setHeight(e){Ii(this.el,"height",e)}setColorScheme(e){e!==this.currentColorScheme&&(e?this.el.dataset.colorScheme=e:delete this.el.dataset.colorScheme,this.currentColorScheme=e)}setIsRtl(e){e?this.el.dir="rtl":this.el.removeAttribute("dir")}};function Iv(t,e){let n={left:Math.max(t.left,e.left),right:Math.min(t.right,e.right),top:Math.max(t.top,e.top),bottom:Math.min(t.bottom,e.bottom)};return n.left<n.right&&n.top<n.bottom?n:!1}function ku(t){let e=Rv(t),n=t.getBoundingClientRect();for(let s of e){let r=Iv(n,s.getBoundingClientRect());if(r)n=r;else return null}return n}function Rv(t){let e=[];for(;t instanceof HTMLElement;){let n=window.getComputedStyle(t);if(n.position==="fixed")break;/(auto|scroll)/.test(n.overflow+n.overflowY+n.overflowX)&&e.push(t),t=t.parentNode}return e}var qt=class{constructor(){this.sliceBusinessHours=C(this._sliceBusinessHours),this.sliceDateSelection=C(this._sliceDateSpan),this.sliceEventStore=C(this._sliceEventStore),this.sliceEventDrag=C(this._sliceInteraction),this.sliceEventResize=C(this._sliceInteraction),this.forceDayIfListItem=!1}intersectDateSpan(e,n,...s){let r=pe(e.range,n);if(r){let o={...e,range:r};return r.start.valueOf()!==e.range.start.valueOf()&&delete o.instantStartMs,r.end.valueOf()!==e.range.end.valueOf()&&delete o.instantEndMs,o}return null}sliceDateSpan(e,...n){return this.sliceRange(e.range,...n)}sliceProps(e,n,s,r,...o){let{eventUiBases:i}=e,a=this.sliceEventStore(e.eventStore,i,n,s,...o);return{dateSelectionSegs:this.sliceDateSelection(e.dateSelection,n,s,i,r,...o),businessHourSegs:this.sliceBusinessHours(e.businessHours,n,s,r,...o),fgEventSegs:a.fg,bgEventSegs:a.bg,eventDrag:this.sliceEventDrag(e.eventDrag,i,n,s,...o),eventResize:this.sliceEventResize(e.eventResize,i,n,s,...o),eventSelection:e.eventSelection}}sliceNowDate(e,n,s,r,...o){return this._sliceDateSpan({range:{start:e,end:me(e,1)},allDay:!1},n,s,{},r,...o)}_sliceBusinessHours(e,n,s,r,...o){return e?this._sliceEventStore(pt(e,Er(n,!!s),r),{},n,s,...o).bg:[]}_sliceEventStore(e,n,s,r,...o){if(e){let i=_n(e,n,Er(s,!!r),r);return{bg:this.sliceEventRanges(i.bg,o),fg:this.sliceEventRanges(i.fg,o)}}return{bg:[],fg:[]}}_sliceInteraction(e,n,s,r,...o){if(!e)return null;let i=_n(e.mutatedEvents,n,Er(s,!!r),r);return{segs:this.sliceEventRanges(i.fg,o),affectedInstances:e.affectedEvents.instances,isEvent:e.isEvent}}_sliceDateSpan(e,n,s,r,o,...i){if(!e)return[];let a=Er(n,!!s),c=this.intersectDateSpan(e,a,...i);if(c){e=c;let l=xd(e,r,o),f=this.sliceDateSpan(e,...i);for(let m of f)m.eventRange=l;return f}return[]}sliceEventRanges(e,n){let s=[];for(let r of e)s.push(...this.sliceEventRange(r,n));return s}sliceEventRange(e,n){let s=e.range;this.forceDayIfListItem&&e.ui.display==="list-item"&&(s={start:s.start,end:U(s.start,1)});let r=this.sliceRange(s,...n);for(let o of r)o.eventRange=e,o.isStart=e.isStart&&o.isStart,o.isEnd=e.isEnd&&o.isEnd;return r}};function Er(t,e){let n=t.activeRange;return e?n:{start:me(n.start,t.slotMinTime.milliseconds),end:me(n.end,t.slotMaxTime.milliseconds-864e5)}}var qi=class{constructor(e,n,s,r="",o){this.daySeries=e,this.dateEnv=s,this.majorUnit=r,this.activeRange=o;let{dates:i}=e,a,c,l;if(n){for(c=i[0].getUTCDay(),a=1;a<i.length&&i[a].getUTCDay()!==c;a+=1);l=Math.ceil(i.length/a)}else l=1,a=i.length;this.rowCount=l,this.colCount=a,this.cellRows=this.buildCells(),this.headerDates=this.buildHeaderDates()}buildCells(){let e=[];for(let n=0;n<this.rowCount;n+=1){let s=[];for(let r=0;r<this.colCount;r+=1)s.push(this.buildCell(n,r));e.push(s)}return e}buildCell(e,n){let s=this.daySeries.dates[e*this.colCount+n];return{key:s.toISOString(),date:s,isMajor:this.cellIsMajor(s),isDisabled:this.activeRange===null||this.activeRange!==void 0&&!se(this.activeRange,s)}}cellIsMajor(e){return this.majorUnit?Pn(e,this.majorUnit,this.dateEnv):!1}buildHeaderDates(){let e=[];for(let n=0;n<this.colCount;n+=1)e.push(this.cellRows[0][n].date);return e}};function Hu(t,e){let n=[];if(t){let{start:s,end:r}=t,o=s;for(;o<r;){let i=Math.floor(o/e),a=Math.min((i+1)*e,r);n.push({row:i,start:o%e,end:(a-1)%e+1,isStart:t.isStart&&o===s,isEnd:t.isEnd&&a===r}),o=a}}return n}var Rr=class extends qt{constructor(){super(...arguments),this.forceDayIfListItem=!0}sliceRange(e,n){return Hu(n.daySeries.sliceRange(e),n.colCount)}},$r=class extends qt{constructor(){super(...arguments),this.forceDayIfListItem=!0}sliceRange(e,n){return Hu(n.sliceRange(e),n.cnt)}},$v=new Date(2592e5);function Or(t,e,n,s,r,o){let i=kv(t,e,n,s,r,o),a=Wi(n,o.dateEnv);if(e&&a!=="day")for(let c of i.dataConfigs)Pn(c.dateMarker,a,o.dateEnv)&&(c.renderProps.isMajor=!0);return[i]}function kv(t,e,n,s,r,o,i,a,c){return{isDateRow:!0,renderConfig:_v(r,e,o),dataConfigs:Nv(t,e,n,s,r,o,i,void 0,void 0,void 0,void 0,a,c)}}function _v(t,e,n){let{options:s}=n;return{generatorName:"dayHeaderContent",customGenerator:s.dayHeaderContent,classNameGenerator:s.dayHeaderClass,innerClassNameGenerator:s.dayHeaderInnerClass,didMount:s.dayHeaderDidMount,willUnmount:s.dayHeaderWillUnmount,align:s.dayHeaderAlign,sticky:s._dayHeaderSticky,dayHeaderFormat:t,datesRepDistinctDays:e}}var Wu=[];for(let t=0;t<7;t++)Wu.push(U(new Date(2592e5),t));function Nv(t,e,n,s,r,o,i=1,a="",c={},l={},f="",m,d=t.length){let{dateEnv:p,viewApi:v,options:y}=o;return e?t.map((M,b)=>{let T=Be(M,p,n,s),w=m!=null&&!(b%m),R=y.navLinks&&!T.isDisabled&&d>1,I={...T,...c,isMajor:w,isSticky:!1,inPopover:!1,hasNavLink:R,view:v},$=Ge(o,M);return{key:a+M.toUTCString(),dateMarker:M,renderProps:I,attrs:{"aria-label":$,...T.isToday?{"aria-current":"date"}:{},"data-date":Ye(M),...l},innerAttrs:R?it(o,M,void 0,$):{"aria-hidden":!0},colSpan:i,hasNavLink:R,className:f}}):t.map((M,b)=>{let T=M.getUTCDay(),w=U($v,T),R={date:p.toDate(M),dow:T,isDisabled:!1,isFuture:!1,isPast:!1,isToday:!1,isOther:!1},I=m!=null&&!(b%m),$={...R,date:Wu[T],isMajor:I,isSticky:!1,inPopover:!1,hasNavLink:!1,view:v,...c},z=Z(p.formatToParts(w,zt));return{key:a+String(T),dateMarker:M,renderProps:$,attrs:{"aria-label":z,...l},innerAttrs:{"aria-hidden":!0},colSpan:i,className:f}})}var J=class{constructor(e,n=!1){this.masterCallback=e,this.ignoreDeletes=n,this.rev="",this.current=new Map,this.callbacks=new Map,this.handleValue=(s,r)=>{let{current:o,callbacks:i}=this,a=o.has(r),c=a?o.get(r):null,l=!1;s===null?a&&!this.ignoreDeletes&&(o.delete(r),i.delete(r),l=!0):(l=c!==s,o.set(r,s)),l&&(this.rev=De(),this.masterCallback&&this.masterCallback(s,r,c))}}createRef(e){let n=this.callbacks.get(e);return n||(n=s=>{this.handleValue(s,e)},this.callbacks.set(e,n)),n}},at=class extends P{constructor(){super(...arguments),this.elRef=Y()}render(){return h("div",{ref:this.elRef})}componentDidMount(){this._isUnmounting=!1;let{props:e}=this,n=this.elRef.current;this.disconnectWidth=xn(n,s=>{this._isUnmounting||k(e.widthRef,s)})}componentWillUnmount(){this._isUnmounting=!0,this.disconnectWidth();let{props:e}=this;e.widthRef&&k(e.widthRef,null)}};function Bu(t){return`${t.eventRange.instance.instanceId}:${t.start}`}function Ir(t,e){let n=[];for(let s=0;s<e;s++)n[s]=[];for(let s of t)n[s.row].push(s);return n}function _u(t,e){let n=[];if(t){for(let s=0;s<e;s++)n[s]={affectedInstances:t.affectedInstances,isEvent:t.isEvent,segs:[]};for(let s of t.segs)n[s.row].segs.push(s)}else for(let s=0;s<e;s++)n[s]=null;return n}var Bn=class extends P{constructor(){super(...arguments),this.buildPublicEvent=C((e,n,s)=>new oe(e,n,s)),this.handleEl=e=>{this.el=e,e&&Bt(e,this.props.eventRange)}}render(){let{props:e,context:n}=this,{eventRange:s}=e,{options:r}=n,o=s.ui,i=this.buildPublicEvent(n,s.def,s.instance),a={event:i,isNarrow:e.isNarrow||!1,isShort:e.isShort||!1},c={event:i,view:n.viewApi,timeText:"",color:o.color||r.backgroundEventColor,contrastColor:o.contrastColor,isDraggable:!1,isStartResizable:!1,isEndResizable:!1,isMirror:!1,isStart:e.isStart,isEnd:e.isEnd,isFirst:!1,isLast:!1,isPast:e.isPast,isFuture:e.isFuture,isToday:e.isToday,isSelected:!1,isDragging:!1,isResizing:!1,isInteractive:!1,level:0,isNarrow:e.isNarrow||!1,isShort:e.isShort||!1,timeClass:"",titleClass:D(r.backgroundEventTitleClass,a),options:{eventOverlap:!!r.eventOverlap}},l=g(o.className,u.fill,u.internalEvent,u.internalBgEvent,e.isVertical?u.flexCol:u.flexRow),f=g(D(r.backgroundEventInnerClass,c),u.liquid);return h(L,{tag:"div",className:l,style:{"--fc-event-color":c.color,"--fc-event-contrast-color":c.contrastColor},defaultGenerator:Ov,elRef:this.handleEl,renderProps:c,generatorName:"backgroundEventContent",customGenerator:r.backgroundEventContent,classNameGenerator:r.backgroundEventClass,didMount:r.backgroundEventDidMount,willUnmount:r.backgroundEventWillUnmount,children:m=>h(m,{tag:"div",className:f})})}componentDidUpdate(e){this.el&&this.props.eventRange!==e.eventRange&&Bt(this.el,this.props.eventRange)}};function Ov(t){let{title:e}=t.event;return e&&h("div",{className:t.titleClass,children:t.event.title})}function ta(t,e){return h("div",{className:g(t==="non-business"?e.nonBusinessHoursClass:t==="highlight"?e.highlightClass:void 0,u.fill)})}var xv=1,Pv=1,Vi=10,Gi=class extends ue{constructor(){super(...arguments),this.getDateMeta=C(Be),this.closeRef=Y(),this.focusStartRef=Y(),this.focusEndRef=Y(),this.handleRootEl=e=>{this.rootEl=e,e?this.context.registerInteractiveComponent(this,{el:e,useEventCenter:!1}):this.context.unregisterInteractiveComponent(this)},this.handleDocumentMouseDown=e=>{let n=au(e);this.rootEl.contains(n)||this.handleClose()},this.handleDocumentKeyDown=e=>{e.key==="Escape"&&this.handleClose()},this.handleClose=()=>{let{onClose:e}=this.props;e&&e()}}render(){let{props:e,context:n}=this,{options:s,dateEnv:r,viewApi:o}=n,{startDate:i,todayRange:a,dateProfile:c}=e,l=this.getDateMeta(i,r,c,a),f=r.formatToParts(i,s.popoverFormat),m=Z(f),d={...l,isMajor:!1,isNarrow:!1,isSticky:!1,inPopover:!0,level:0,hasNavLink:!1,text:m,textParts:f,get weekdayText(){return St(f)},get dayNumberText(){return bt(f)},view:o},p={...l,isMajor:!1,isNarrow:!1,inPopover:!0,hasNavLink:!1,get weekdayText(){return St(f)},get dayNumberText(){return bt(f)},get monthText(){return Hi(f)},view:o,text:"",textParts:[],options:{businessHours:!!s.businessHours}},v=Ye(i),{dayHeaderAlign:y}=s,M=typeof y=="function"?y({level:0,inPopover:!0,isNarrow:!1}):y,b=Ut(e.alignEl);return mc(h("div",{"data-date":v,id:e.id,role:"dialog","aria-labelledby":e.titleId,className:g(s.popoverClass,u.flexCol,u.popoverZ,u.abs,u.borderBoxRoot,u.internalPopover),style:{top:0,left:0},dir:b?"rtl":void 0,"data-color-scheme":s.colorScheme||void 0,ref:this.handleRootEl,children:[h("div",{tabIndex:0,style:{outline:"none"},ref:this.focusStartRef}),h("div",{className:g(D(s.dayHeaderClass,d),u.flexCol,u.borderlessX,u.borderlessTop,M==="center"?u.alignCenter:M==="end"?u.alignEnd:u.alignStart),children:[h("div",{children:h(L,{tag:"div",attrs:{id:e.titleId},generatorName:"dayHeaderContent",renderProps:d,customGenerator:s.dayHeaderContent,defaultGenerator:Hv,classNameGenerator:s.dayHeaderInnerClass,didMount:s.dayHeaderDidMount,willUnmount:s.dayHeaderWillUnmount})}),h(L,{tag:"button",attrs:{"aria-label":s.closeHint,...Rn(this.handleClose)},elRef:this.closeRef,className:g(s.popoverCloseClass,u.flexRow,u.cursorPointer),renderProps:{},customGenerator:s.popoverCloseContent,generatorName:"popoverCloseContent"})]}),h("div",{className:g(D(s.dayCellClass,p),u.flexCol,u.borderless),children:h("div",{className:D(s.dayCellInnerClass,p),children:e.children})}),h("div",{tabIndex:0,style:{outline:"none"},ref:this.focusEndRef})]}),ou(e.alignEl))}queryHit(e,n,s,r,o){let{rootEl:i,props:a}=this;return n>=0&&n<r&&s>=0&&s<o?{dateProfile:a.dateProfile,dateSpan:{allDay:!a.forceTimed,range:{start:a.startDate,end:a.endDate},...a.dateSpanProps},getDayEl:()=>i,rect:{left:0,top:0,right:r,bottom:o},layer:1}:null}componentDidMount(){document.addEventListener("mousedown",this.handleDocumentMouseDown),document.addEventListener("keydown",this.handleDocumentKeyDown),this.focusStartRef.current.addEventListener("focus",this.handleClose),this.focusEndRef.current.addEventListener("focus",this.handleClose),this.closeRef.current.focus({preventScroll:!0}),this.updateSize()}componentWillUnmount(){document.removeEventListener("mousedown",this.handleDocumentMouseDown),document.removeEventListener("keydown",this.handleDocumentKeyDown),this.focusStartRef.current.removeEventListener("focus",this.handleClose),this.focusEndRef.current.removeEventListener("focus",this.handleClose)}updateSize(){let{alignEl:e,alignParentTop:n}=this.props,{rootEl:s}=this,r=Ut(e),o=ku(e);if(o){let i=s.getBoundingClientRect(),a=n?e.closest(n).getBoundingClientRect().top-Pv:o.top,c=r?o.right-i.width:o.left;a=Math.max(a,Vi),c=Math.min(c,document.documentElement.clientWidth-Vi-i.width),c=Math.max(c,Vi);let{offsetParent:l}=s,f,m;if(!l||l===document.body)f=a+window.scrollY,m=c+window.scrollX;else{let d=l.getBoundingClientRect();f=a-d.top+l.scrollTop,m=c-d.left+l.scrollLeft}iu(s,{top:f,left:m})}}};function Hv(t){return t.text}function Wv(t){return t.reduce(Fv).eventRange.range.start}function Bv(t){return t.reduce(Lv).eventRange.range.end}function Fv(t,e){return t.eventRange.range.start<e.eventRange.range.start?t:e}function Lv(t,e){return t.eventRange.range.end>e.eventRange.range.end?t:e}var Gt=class extends P{render(){let{props:e,context:n}=this,{options:s}=n,r=Fu(e.num,e.isNarrow,e.isMicro,e.display,n);return h(L,{tag:"div",elRef:e.elRef,className:g(D(e.display==="row"?s.rowMoreLinkClass:s.columnMoreLinkClass,r),e.className,e.display==="row"?u.flexRow:u.flexCol,u.internalMoreLink,u.cursorPointer),style:e.style,attrs:e.attrs,renderProps:r,generatorName:"moreLinkContent",customGenerator:s.moreLinkContent,defaultGenerator:Uv,classNameGenerator:s.moreLinkClass,didMount:e.didMount,willUnmount:e.willUnmount,children:o=>h(o,{tag:"div",className:g(D(s.moreLinkInnerClass,r),D(e.display==="row"?s.rowMoreLinkInnerClass:s.columnMoreLinkInnerClass,r),e.display==="row"?u.stickyS:u.stickyT)})})}},Fn=class extends P{constructor(){super(...arguments),this.state={isPopoverOpen:!1},this.handleLinkEl=e=>{this.linkEl=e,this.props.elRef&&k(this.props.elRef,e)},this.handleClick=e=>{let{props:n,context:s}=this,{dateEnv:r,options:o}=s,{moreLinkClick:i}=o,a=Nu(n).start;function c(l){let{def:f,instance:m,range:d}=l.eventRange,p=ye(d.start,d.instantStartMs,r),v=ye(d.end,d.instantEndMs,r);return{event:new oe(s,f,m),start:p.date,end:v.date,isStart:l.isStart,isEnd:l.isEnd}}typeof i=="function"&&(i=i({date:r.toDate(a),allDay:!!n.allDayDate,allSegs:n.segs.map(c),hiddenSegs:n.hiddenSegs.map(c),jsEvent:e,view:s.viewApi})),!i||i==="popover"?this.setState({isPopoverOpen:!0}):typeof i=="string"&&s.calendarApi.zoomTo(a,i)},this.handlePopoverClose=()=>{this.linkEl&&this.linkEl.focus(),this.setState({isPopoverOpen:!1})}}render(){let{props:e,state:n,context:s}=this,{options:r,baseId:o}=s,i=e.hiddenSegs.length,a=Nu(e),c=o+"popover-"+a.start.toISOString(),l=Fu(i,e.isNarrow,e.isMicro,e.display,s),f=le(r.moreLinkHint,[i],l.longText);return h(N,{children:[!!i&&h(Gt,{num:i,display:e.display,isNarrow:e.isNarrow,isMicro:e.isMicro,elRef:this.handleLinkEl,className:e.className,style:e.style,attrs:{...e.attrs,...Rn(this.handleClick),title:f,role:"button","aria-haspopup":"dialog","aria-expanded":n.isPopoverOpen,"aria-controls":n.isPopoverOpen?c:void 0},didMount:r.moreLinkDidMount,willUnmount:r.moreLinkWillUnmount}),n.isPopoverOpen&&h(Gi,{id:c,titleId:c+"-title",startDate:a.start,endDate:a.end,dateProfile:e.dateProfile,todayRange:e.todayRange,dateSpanProps:e.dateSpanProps,alignEl:e.alignElRef?e.alignElRef.current:this.linkEl,alignParentTop:e.alignParentTop,forceTimed:e.forceTimed,onClose:this.handlePopoverClose,children:e.popoverContent()})]})}};function Uv(t){return t.text}function Fu(t,e,n,s,r){let{viewApi:o,options:i,calendarApi:a}=r,c=`+${t}`,l=typeof i.moreLinkText=="function"?i.moreLinkText.call(a,t):`${c} ${i.moreLinkText}`;return{num:t,numericText:c,longText:l,text:n||s==="column"?c:l,isNarrow:e,view:o}}function Nu(t){return t.allDayDate?{start:t.allDayDate,end:U(t.allDayDate,1)}:{start:Wv(t.hiddenSegs),end:Bv(t.hiddenSegs)}}var Lu=F({hour:"numeric",minute:"2-digit",omitZeroMinute:!0,meridiem:"narrow"});function Uu(t,e){let{display:n}=e.ui;return n==="list-item"||n==="auto"&&!e.def.allDay&&t.end-t.start===1&&t.isStart&&t.isEnd}var Av=u.z1,Yv=u.z2,zv=u.z3,Xi=u.z4,ji=u.z5,Ou=u.z1000,Ji=class extends P{render(){let{props:e}=this;return h(Fn,{display:"row",className:g(e.className,Xi),isNarrow:e.isNarrow,isMicro:e.isMicro,dateProfile:e.dateProfile,todayRange:e.todayRange,allDayDate:e.allDayDate,segs:e.segs,hiddenSegs:e.hiddenSegs,alignElRef:e.alignElRef,alignParentTop:e.alignParentTop,dateSpanProps:e.dateSpanProps,popoverContent:()=>h(N,{children:e.segs.map(n=>{let{eventRange:s}=n,{instanceId:r}=s.instance,o=!!(e.eventDrag&&e.eventDrag.affectedInstances[r]),i=!!(e.eventResize&&e.eventResize.affectedInstances[r]);return h("div",{style:{visibility:o||i?"hidden":void 0},children:h(He,{display:Uu(n,s)?"list-item":"row",eventRange:s,isStart:n.isStart,isEnd:n.isEnd,isDragging:o,isResizing:i,isMirror:!1,isSelected:r===e.eventSelection,defaultTimeFormat:Lu,defaultDisplayEventEnd:!1,...xe(s,e.todayRange)})},r)})})})}},Ki=class extends ue{constructor(){super(...arguments),this.getDateMeta=C(Zv),this.refineRenderProps=yt(qv),this.rootElRef=Y(),this.handleBodyEl=e=>{this.disconnectBodyHeight&&(this.disconnectBodyHeight(),this.disconnectBodyHeight=void 0,this.headerHeight=void 0,k(this.props.headerHeightRef,null),k(this.props.mainHeightRef,null)),e&&(this.props.headerHeightRef||this.props.mainHeightRef)&&(this.disconnectBodyHeight=ot(e,(n,s)=>{if(this._isUnmounting)return;let{props:r}=this,o=this.rootElRef.current;if(!o)return;let i=e.getBoundingClientRect(),a=o.getBoundingClientRect(),c=i.top-a.top;pr(this.headerHeight,c)||(this.headerHeight=c,k(r.headerHeightRef,c)),k(r.mainHeightRef,s)}))}}render(){let{props:e,context:n}=this,{options:s,dateEnv:r}=n,{tableMode:o}=e,i=e.showDayNumber&&jv(e.date,e.dateProfile.currentRange,r),a=this.getDateMeta(e.date,r,e.dateProfile,e.todayRange,e.isDisabled),c=g(u.borderlessTop,u.borderlessEnd,!e.borderStart&&u.borderlessStart,!(o&&e.borderBottom)&&u.borderlessBottom,!o&&e.width==null&&u.liquid,!o&&u.flexCol,u.rel,u.noMargin,u.noPadding),l=o?"td":"div",f=o?void 0:{width:e.width},m=s.navLinks,d=this.refineRenderProps({date:e.date,isMajor:e.isMajor,isNarrow:e.isNarrow,dateMeta:a,hasLabel:e.showDayNumber,hasMonthLabel:i,hasNavLink:m,renderProps:e.renderProps,viewApi:n.viewApi,dateEnv:n.dateEnv,monthStartFormat:s.monthStartFormat,dayCellFormat:s.dayCellFormat,businessHours:!!s.businessHours});if(a.isDisabled)return h(l,{role:"gridcell","aria-disabled":!0,className:g(D(s.dayCellClass,d),e.className,c),style:f,children:e.fills});let p=Ge(n,e.date);return h(L,{tag:l,elRef:this.rootElRef,className:g(e.className,c),attrs:{...e.attrs,role:"gridcell","aria-label":p,...d.isToday?{"aria-current":"date"}:{},"data-date":Ye(e.date)},style:f,renderProps:d,generatorName:"dayCellTopContent",customGenerator:s.dayCellTopContent,defaultGenerator:Vv,classNameGenerator:s.dayCellClass,didMount:s.dayCellDidMount,willUnmount:s.dayCellWillUnmount,children:v=>h(N,{children:[e.fills,h("div",{className:g(u.rel,Xi,D(s.dayCellTopClass,d)),children:e.showDayNumber&&h(v,{tag:"div",attrs:m?it(n,e.date,void 0,p):{"aria-hidden":!0},className:D(s.dayCellTopInnerClass,d)})}),h("div",{className:g(!o&&u.flexCol,!o&&(e.fgLiquidHeight?u.liquid:u.grow),o&&u.printCellContentMinHeight),ref:this.handleBodyEl,children:[h("div",{className:g(u.rel,D(s.dayCellInnerClass,d)),style:{minHeight:e.fgHeight},children:e.fg}),h(Ji,{className:u.rel,allDayDate:e.date,segs:e.segs,hiddenSegs:e.hiddenSegs,alignElRef:this.rootElRef,alignParentTop:e.showDayNumber?"[role=row]":`.${u.internalView}`,dateSpanProps:e.dateSpanProps,dateProfile:e.dateProfile,eventSelection:e.eventSelection,eventDrag:e.eventDrag,eventResize:e.eventResize,todayRange:e.todayRange,isNarrow:e.isNarrow,isMicro:e.isMicro})]}),h("div",{className:g(u.rel,Xi,D(s.dayCellBottomClass,d))})]})})}componentDidMount(){this._isUnmounting=!1}componentWillUnmount(){this._isUnmounting=!0}};function Zv(t,e,n,s,r){return{...Be(t,e,n,s),isDisabled:r}}function Vv(t){return t.text||h(N,{children:"\xA0"})}function jv(t,e,n){let{start:s,end:r}=e,o=me(r,-1),i=n.getYear(s),a=n.getMonth(s),c=n.getYear(o),l=n.getMonth(o);return!(i===c&&a===l)&&(t.valueOf()===s.valueOf()||n.getDay(t)===1&&t.valueOf()<r.valueOf())}function qv(t){let{date:e,dateEnv:n,hasLabel:s,hasMonthLabel:r,hasNavLink:o,businessHours:i}=t,a=[],c="";return s&&(a=n.formatToParts(e,r?t.monthStartFormat:t.dayCellFormat),c=Z(a)),{...t.dateMeta,...t.renderProps,text:c,textParts:a,isMajor:t.isMajor,isNarrow:t.isNarrow,inPopover:!1,hasNavLink:o,get weekdayText(){return St(a)},get dayNumberText(){return bt(a)},get monthText(){return Hi(a)},options:{businessHours:i},view:t.viewApi}}var Wn=class extends Q{constructor(){super(...arguments),this.rootElRef=Y(),this._isUnmounting=!1}render(){let{props:e}=this;return h("div",{className:e.className,style:e.style,ref:this.rootElRef,children:e.children})}componentDidMount(){this._isUnmounting=!1;let e=this.rootElRef.current;this.disconnectHeight=qe(e,n=>{this._isUnmounting||(this.height=n,k(this.props.heightRef,n))})}componentDidUpdate(e){let{heightRef:n}=this.props;e.heightRef!==n&&(k(e.heightRef,null),this.height!=null&&k(n,this.height))}componentWillUnmount(){this._isUnmounting=!0,this.disconnectHeight?.(),k(this.props.heightRef,null)}};function Gv(t,e){return t.start<e.end&&e.start<t.end}function Au(t,e){let n=Math.max(t.start,e.start),s=Math.min(t.end,e.end);return n<s?{start:n,end:s}:null}function Cr(t){return t.end-t.start}function Se(t,e){let n=zu(t,e.start);n>0&&n--;let s=[];for(;n<t.length;n++){let r=t[n];if(r.start>=e.end)break;Gv(r,e)&&s.push(r)}return s}function Yu(t,e){let n=[],s=t.start;for(let r of e)if(!(r.end<=s)&&(r.start>=t.end||(r.start>s&&n.push({start:s,end:Math.min(r.start,t.end)}),s=Math.max(s,r.end),s>=t.end)))break;return s<t.end&&n.push({start:s,end:t.end}),n}function Xv(t,e){let n=[],s={...e},r=!1;for(let o of t)o.end<=s.start?n.push(o):s.end<=o.start?(r||(n.push(s),r=!0),n.push(o)):s={start:Math.min(s.start,o.start),end:Math.max(s.end,o.end)};r||n.push(s),t.splice(0,t.length,...n)}function jt(t,e){t.splice(zu(t,e.start),0,e)}function zu(t,e){let n=0,s=t.length;for(;n<s;){let r=n+s>>>1;t[r].start<e?n=r+1:s=r}return n}var kr=1e-6,Zu=20;function Jv(t,e,n,s,r,o){let{segLevels:i,excludedSegs:a}=zn(t,e,s),c=sa(na(i),Qt(a),e,n,r),l=_r(c.sliceLevels,o);return{renderSlices:Ht(c.sliceLevels),hiddenSlices:c.hiddenSlices,sliceLevels:c.sliceLevels,sliceCoords:l.sliceCoords,isSettled:l.isSettled}}function Kv(t,e,n,s,r,o,i){let{segLevels:a,excludedSegs:c}=zn(t,e,o),l=na(a),f=Qt(c),m=_r(l,s,r);if(r==null||i==null)return{renderSlices:Ht(l),hiddenSlices:f,sliceLevels:l,sliceCoords:m.sliceCoords,isSettled:m.isSettled};let d=m.excludedSlices.concat(f);d.sort(Zn);let p=sa(m.placementSliceLevels,d,e,n,n?1:0,!0,!0),v=_r(p.sliceLevels,s),y=Math.max(0,r-i),M=nS(p.sliceLevels,p.hiddenSlices,v.sliceCoords,s,r,y),b=Ht(l).concat(p.addedSlices),T=m.isSettled&&v.isSettled;return{renderSlices:b,hiddenSlices:M.concat(p.hiddenSlices),sliceLevels:p.sliceLevels,sliceCoords:v.sliceCoords,isSettled:T}}function zn(t,e,n=1/0){let s=[],r=[];for(let o of t){let i=Qv(s,o,e);if(i>=n)r.push(o);else{for(;s.length<=i;)s.push([]);jt(s[i],o)}}return{segLevels:s,excludedSegs:r}}function Qv(t,e,n){let s=0;if(n)for(let r=0;r<t.length;r++)Se(t[r],e).length&&(s=r+1);else for(;s<t.length&&Se(t[s],e).length;)s++;return s}function na(t){return t.map(e=>Qt(e))}function Qt(t){return t.map(Xu)}function _r(t,e,n=1/0){let s=[],r=new Map,o=!0,i=[];for(let a=0;a<t.length;a++)for(let c of t[a]){let l=e.get(Xe(c));if(l===void 0){o=!1;continue}let{bottom:f,levelIndex:m}=eS(s,c,r,e);if(f+l<=n+kr){for(;s.length<=m;)s.push([]);jt(s[m],c),r.set(Xe(c),f)}else i.push(c)}return{placementSliceLevels:s,sliceCoords:r,isSettled:o,excludedSlices:i}}function eS(t,e,n,s){let r=0,o=0;for(let i=0;i<t.length;i++){let a=t[i];for(let c of Se(a,e)){let l=Xe(c),f=n.get(l),m=s.get(l);f!==void 0&&m!==void 0&&(r=Math.max(r,f+m),o=i+1)}}return{bottom:r,levelIndex:o}}function tS(t,e,n){let s=t.map(o=>o.filter(i=>n.has(Xe(i)))),r=_r(s,e).sliceCoords;for(let[o,i]of r)n.set(o,i)}function xu(t,e,n){let s=Xe(t),r=e.get(s),o=n.get(s);return r===void 0||o===void 0?void 0:r+o}function nS(t,e,n,s,r,o){let i=[],a=[],c=[],l=0;for(let d of e)Nr(i,d);for(m();l<c.length;){let d=c[l++],p=xu(d,n,s);if(p===void 0||!f(d,p))continue;n.delete(Xe(d)),a.push(d);let v=Nr(i,d);tS(t,s,n);for(let y of v)m(y)}return a;function f(d,p){return p>r+kr||p>o+kr&&Se(i,d).length>0}function m(d){for(let p of t){let v=d?Se(p,d):p;for(let y of v){let M=xu(y,n,s);M!==void 0&&f(y,M)&&c.push(y)}}}}function sa(t,e,n,s,r,o=!1,i=!1){let a=new Set,c=[],l=[],f=[],m={levels:t,moreLinkReservations:f,eventOrderStrict:n},d=[];for(M(e,o);d.length;){let b=d.pop();b.type==="fire"?p(b.slice,b.requiresSlicing):y(b.span)}return{sliceLevels:t,hiddenSlices:c,addedSlices:[...a]};function p(b,T){if(!T){let R=sS(b,m);if(R!==null){jt(t[R],b),a.add(b);return}}if(!s){v(b);return}let w=iS(b,m,T);if(!w){v(b);return}for(let R of w.slices)jt(t[w.levelIndex],R),a.add(R);for(let R of Qi(b,w.slices))v(R)}function v(b){c.push(b);let T=Nr(l,b);if(r)for(let w=T.length-1;w>=0;w--)d.push({type:"moreLink",span:T[w]})}function y(b){if(!t.length)return;let T=t.length-1,w=Se(t[T],b);if(i)for(;!w.length&&T>0;)T--,w=Se(t[T],b);jt(f,{...b,levelIndex:T});let R=t[T];for(let I of w)R.splice(R.indexOf(I),1),a.delete(I),s?(v(hS(I,b)),M(Qi(I,[b]),!1)):v(I)}function M(b,T){for(let w=b.length-1;w>=0;w--)d.push({type:"fire",slice:b[w],requiresSlicing:T})}}function sS(t,e){let n=Vu(t,e);for(let s=n.min;s<n.maxExclusive;s++)if(!Se(e.levels[s],t).length)return s;return null}function Vu(t,e){let{levels:n}=e,s=0,r=n.length;for(let o of Se(e.moreLinkReservations,t))r=Math.min(r,o.levelIndex);if(e.eventOrderStrict)for(let o=0;o<n.length;o++)for(let i of Se(n[o],t))i.sourceSeg.orderIndex<t.sourceSeg.orderIndex?s=Math.max(s,o+1):i.sourceSeg.orderIndex>t.sourceSeg.orderIndex&&(r=Math.min(r,o));return{min:s,maxExclusive:r}}var rS=3,oS=.15;function iS(t,e,n){let s=null,r=Cr(t);for(let o=0;o<e.levels.length;o++){let i=Se(e.levels[o],t);for(let l of e.moreLinkReservations)o>=l.levelIndex&&Xv(i,l);let a=Qi(t,i).filter(l=>aS(l,o,e)).sort((l,f)=>Cr(f)-Cr(l)||l.start-f.start),c=0;for(let l=1;l<=Math.min(rS,a.length)&&(c+=Cr(a[l-1]),!(n&&c>=r-kr));l++){let f={levelIndex:o,slices:a.slice(0,l),score:c/r-oS*(l-1)};cS(f,s)&&(s=f)}}return s&&s.slices.sort(Zn),s}function aS(t,e,n){let s=Vu(t,n);return e>=s.min&&e<s.maxExclusive}function cS(t,e){return!e||t.score>e.score?!0:t.score<e.score?!1:t.slices.length!==e.slices.length?t.slices.length<e.slices.length:t.levelIndex<e.levelIndex}function ju(t){let e=[];for(let n of t)Nr(e,n);return lS(e)}function Nr(t,e){let n=Yu(e,t),s=[],r=[e],o=e.start,i=e.end;for(let a of t)Au(a,e)?(r.push(...a.hiddenSlices),o=Math.min(o,a.start),i=Math.max(i,a.end)):s.push(a);return r.sort(Zn),jt(s,{start:o,end:i,hiddenSlices:r}),t.splice(0,t.length,...s),n}function lS(t){return t.map(e=>{let n=fS(e.hiddenSlices);return{key:Xe(n[0]),start:e.start,end:e.end,hiddenSlices:n}})}function Xe(t){return dS(t)?`${t.sourceSeg.key}:${t.start}:slice`:t.sourceSeg.key}function dS(t){return t.start!==t.sourceSeg.start||t.end!==t.sourceSeg.end}function Zn(t,e){return t.sourceSeg.orderIndex-e.sourceSeg.orderIndex||t.start-e.start||e.end-t.end}function qu(t){return[...t].sort(Zn)}function uS(t,e){return t.start-e.start||t.sourceSeg.orderIndex-e.sourceSeg.orderIndex}function Gu(t){return[...t].sort(uS)}function fS(t){let e=[];for(let n of t){let s=e[e.length-1];s&&s.sourceSeg===n.sourceSeg?e[e.length-1]=ra(Xu(s.sourceSeg),s.start,Math.max(s.end,n.end)):e.push(n)}return e}function Qi(t,e){return Yu(t,e).map(n=>ra(t,n.start,n.end))}function hS(t,e){let n=Au(t,e);return n?ra(t,n.start,n.end):null}function Xu(t){return{sourceSeg:t,start:t.start,end:t.end,isStart:t.isStart,isEnd:t.isEnd}}function ra(t,e,n){return{sourceSeg:t.sourceSeg,start:e,end:n,isStart:t.isStart&&e===t.start,isEnd:t.isEnd&&n===t.end}}var mS=150,pS=Qu(mS,Zu);function oa(t){return t.map((e,n)=>({...e,key:Bu(e),orderIndex:n}))}function gS(t,e,n,s,r,o,i){let a=oa(t),c=Jv(a,s,r,e,n,i);return Ku(a,c,i,o)}function yS(t,e,n,s,r,o,i,a){let c=oa(t),l=Kv(c,e,n,a,r,i,o);return Ku(c,l,a,s)}function Ju(t,e,n){return{segs:ui(t,s=>Pu(s,n)??[]),hiddenSegs:ui(e,s=>Pu(s.sourceSeg,n,s)??[])}}function Pu(t,e,n=t){if(n.start>=e+1||e>=n.end)return null;let{key:s,orderIndex:r,...o}=t;return{...o,start:e,end:e+1,isStart:o.isStart&&t.start===e,isEnd:o.isEnd&&t.end-1===e}}function Ln(t,e){return t===!0||e===!0?"auto":typeof t=="number"?"maxEvents":typeof e=="number"?"maxEventRows":"unlimited"}function vS(t,e,n,s){switch(t){case"auto":return s;case"maxEvents":return e;case"maxEventRows":return n;default:return 1/0}}function SS(t){return t==="maxEventRows"?1:0}function Ku(t,e,n,s){let{hiddenSlices:r,renderSlices:o,sliceCoords:i}=e,a=qu(r),c=bS(o,s),l=Array.from({length:s},(f,m)=>({renderSlices:c[m],contentHeight:0,...Ju(t,a,m)}));for(let f of o){let m=Xe(f),d=i.get(m);if(d===void 0)continue;let p=d+n.get(m);for(let v=f.start;v<f.end;v+=1)l[v].contentHeight=Math.max(l[v].contentHeight,p)}return{columns:l,sliceCoords:i}}function bS(t,e){let n=Array.from({length:e},()=>[]);for(let s of t)n[s.start].push(s);for(let s of n)s.sort(Zn);return n}function Qu(t,e){return Math.max(1,Math.ceil(t/e))}var MS=200;function TS(t,e,n){let{segLevels:s,excludedSegs:r}=zn(t,e,MS),o=sa(na(s),Qt(r),e,n,0);return{sliceLevels:o.sliceLevels,hiddenSlices:o.hiddenSlices}}function DS(t,e,n=r=>r.sourceSeg.key,s=Zu){let r=[];for(let o=0;o<t.length;o++){let i=t[o];if(!i?.length)continue;let a=0,c=i.map(l=>(a=Math.max(a,e.get(n(l))??s),l));r.push({levelIndex:o,slices:c,thickness:a})}return r}function wS(t,e,n,s){let r=oa(t),o=TS(r,e,n);return{...o,hiddenSlices:qu(o.hiddenSlices),sourceSegs:r,columnCount:s}}function ES(t,e){let n=Array.from({length:t.columnCount},()=>[]);for(let s of DS(t.sliceLevels,e,ef)){let r=Array(t.columnCount).fill(null);for(let o of s.slices)r[o.start]=o;for(let o=0;o<t.columnCount;o++)n[o].push({levelIndex:s.levelIndex,thickness:s.thickness,slice:r[o]})}return n}function ef(t){return`${t.sourceSeg.key}:${t.start}:${t.end}`}var CS=F({week:"narrow"}),Un=class extends P{constructor(){super(...arguments),this.headerHeightRefMap=new J(()=>{X(this.handleSegPositioning)}),this.mainHeightRefMap=new J(()=>{(this.props.dayMaxEvents===!0||this.props.dayMaxEventRows===!0)&&X(this.handleSegPositioning)}),this.sliceHeightRefMap=new J(()=>{X(this.handleSegPositioning)}),this.handlePrintSegHeightChange=()=>{X(this.handlePrintSegHeights)},this.printSegHeightRefMap=new J(this.handlePrintSegHeightChange),this.buildWeekNumberRenderProps=C(IS),this.buildPrintPlan=C(wS),this.sortEventSegs=C(Ft),this.levelCapacity=pS,this.handleRootEl=e=>{this.disconnectHeight?.(),this.disconnectHeight=void 0,k(this.props.rootElRef,e),e&&(this.disconnectHeight=qe(e,n=>{k(this.props.heightRef,n)}))},this.handleSegPositioning=()=>{this._isUnmounting||this.props.forPrint||(this.updateAutoPlacementRatchets(),this.forceUpdate())},this.handlePrintSegHeights=()=>{this._isUnmounting||!this.props.forPrint||this.forceUpdate()}}render(){let{props:e,context:n,headerHeightRefMap:s,mainHeightRefMap:r}=this,{cells:o,tableMode:i}=e,{options:a}=n,c=e.cells[0].date,l=this.sortEventSegs(e.fgEventSegs,a.eventOrder),f=e.dayMaxEvents===!0||e.dayMaxEventRows===!0,m=null,d=null,p=null,v=new Map,y=[],M=[];if(e.forPrint)m=this.buildPrintPlan(l,a.eventOrderStrict,a.eventSlicing,o.length),d=ES(m,this.printSegHeightRefMap.current);else{let _=Ln(e.dayMaxEvents,e.dayMaxEventRows),[O,W]=this.computeFgDims(),q=_==="auto"?yS(l,a.eventOrderStrict,a.eventSlicing,o.length,W,e.moreLinkHeight,this.levelCapacity,this.sliceHeightRefMap.current):gS(l,vS(_,e.dayMaxEvents,e.dayMaxEventRows,1/0),SS(_),a.eventOrderStrict,a.eventSlicing,o.length,this.sliceHeightRefMap.current);if(p=q.columns,v=q.sliceCoords,O!=null)for(let j=0;j<o.length;j++){let Ee=s.current.get(o[j].key),re=Ee!=null?O-Ee:void 0;y.push(re),M.push(re!=null?p[j].contentHeight+re:void 0)}}let b=this.getHighlightSegs(),T=a.navLinks,w=Ge(n,c,"week"),R=this.buildWeekNumberRenderProps(c,n,e.cellIsNarrow,T),I=o.map(()=>[]),$=e.showWeekNumbers&&!e.cellIsMicro?h(L,{tag:"div",attrs:{...T?it(n,c,"week",w,!1):{},role:void 0,"aria-hidden":!0},className:ji,renderProps:R,generatorName:"inlineWeekNumberContent",customGenerator:a.inlineWeekNumberContent,defaultGenerator:vt,classNameGenerator:a.inlineWeekNumberClass,didMount:a.inlineWeekNumberDidMount,willUnmount:a.inlineWeekNumberWillUnmount}):null;return i&&$&&I[0].push(h("div",{className:g(u.fillY,u.start0,u.pointerEventsNone),style:{width:this.computeSpanWidth(0,o.length)},children:$},"week-number")),this.appendFillSegs(I,e.businessHourSegs,"non-business",Av),this.appendFillSegs(I,e.bgEventSegs,"bg-event",Yv),this.appendFillSegs(I,b,"highlight",zv),h(i?"tr":"div",{role:e.role,"aria-label":e.role==="row"?w:void 0,className:g(a.dayRowClass,e.className,i&&u.borderless,!i&&u.flexRow,!i&&u.rel,!i&&u.borderlessX,!i&&u.borderlessTop,!i&&!e.borderBottom&&u.borderlessBottom,u.isolate),style:{flexBasis:i?void 0:e.basis},ref:this.handleRootEl,children:[!i&&$,e.cells.map((_,O)=>{let W=m?Ju(m.sourceSegs,m.hiddenSlices,O):null,q;return m?q=this.renderPrintBandSlots(d[O]):q=[...this.renderLevelFgSegs(y[O],p[O].renderSlices,v),...this.renderMirrorFgSegs(O,y[O],v)],h(Ki,{dateProfile:e.dateProfile,todayRange:e.todayRange,date:_.date,isMajor:_.isMajor,isDisabled:_.isDisabled,showDayNumber:e.showDayNumbers,isNarrow:e.cellIsNarrow,isMicro:e.cellIsMicro,borderStart:!!O,borderBottom:e.borderBottom,tableMode:i,fills:I[O],segs:W?W.segs:p[O].segs,hiddenSegs:W?W.hiddenSegs:p[O].hiddenSegs,fgLiquidHeight:m?!1:f,fg:q,eventDrag:m?null:e.eventDrag,eventResize:m?null:e.eventResize,eventSelection:e.eventSelection,renderProps:_.renderProps,dateSpanProps:_.dateSpanProps,attrs:_.attrs,className:_.className,fgHeight:m?void 0:M[O],width:e.colWidth,headerHeightRef:m?void 0:s.createRef(_.key),mainHeightRef:m?void 0:r.createRef(_.key)},_.key)})]})}renderMirrorFgSegs(e,n,s){let{props:r}=this,{eventSelection:o}=r,i=[];for(let a of this.getMirrorSegs()){if(a.start!==e)continue;let c=Bu(a),{eventRange:l}=a,{instanceId:f}=l.instance,m=n!=null?n+(s.get(c)??0):void 0,d=!!(r.eventDrag&&r.eventDrag.affectedInstances[f]),p=!!(r.eventResize&&r.eventResize.affectedInstances[f]),v=f===o;i.push(h(Wn,{className:g(u.abs,u.start0,Ou),style:{top:m,width:this.computeSpanWidth(a.start,a.end)},heightRef:null,children:this.renderEventContent(a,l,{isDragging:d,isResizing:p,isMirror:!0,isSelected:v})},`mirror:${c}`))}return i}renderLevelFgSegs(e,n,s){let{props:r}=this,{eventSelection:o}=r,i=[];for(let a of n){let c=Xe(a),l=s.get(c),{eventRange:f}=a.sourceSeg,{instanceId:m}=f.instance,d=e!=null&&l!=null?e+l:void 0,p=!!(r.eventDrag&&r.eventDrag.affectedInstances[m]),v=!!(r.eventResize&&r.eventResize.affectedInstances[m]),y=p||v||d==null,M=m===o;i.push(h(Wn,{className:g(u.abs,u.start0,M?Ou:ji),style:{visibility:y?"hidden":void 0,top:d,width:this.computeSpanWidth(a.start,a.end)},heightRef:this.sliceHeightRefMap.createRef(c),children:this.renderEventContent(a,f,{isDragging:p,isResizing:v,isSelected:M})},c))}return i}renderEventContent(e,n,s){let{props:r}=this,o=Uu(e,n);return h(He,{display:o?"list-item":"row",eventRange:n,isStart:e.isStart,isEnd:e.isEnd,isDragging:!!s.isDragging,isResizing:!!s.isResizing,isMirror:!!s.isMirror,isSelected:!!s.isSelected,isNarrow:r.cellIsNarrow,defaultTimeFormat:Lu,defaultDisplayEventEnd:r.cells.length===1,disableResizing:o,forcedTimeText:r.cellIsMicro?"":void 0,...xe(n,r.todayRange)})}renderPrintBandSlots(e){let{printSegHeightRefMap:n}=this;return e.map(s=>{let{slice:r}=s,o=null;if(r){let i=ef(r);o=h(Wn,{className:g(u.rel,u.flowRoot,ji),style:{width:this.computeSpanWidth(r.start,r.end)},heightRef:n.createRef(i),children:this.renderEventContent(r,r.sourceSeg.eventRange,{})},i)}return h("div",{className:u.breakInsideAvoid,style:{height:s.thickness},children:o},s.levelIndex)})}computeSpanWidth(e,n){let s=n-e,r=`${s*100}%`,o=this.props.tableMode&&e===0?0:Math.max(0,s-1)*xv;return o?`calc(${r} + ${o}px)`:r}appendFillSegs(e,n,s,r){let{props:o,context:i}=this,{todayRange:a}=o;for(let c of n)e[c.start].push(h("div",{className:g(u.fillY,u.start0,r),style:{width:this.computeSpanWidth(c.start,c.end)},children:s==="bg-event"?h(Bn,{eventRange:c.eventRange,isStart:c.isStart,isEnd:c.isEnd,isNarrow:o.cellIsNarrow,isVertical:!1,...xe(c.eventRange,a)}):ta(s,i.options)},`${s}:${ur(c.eventRange)}:${c.start}:${c.end}`))}componentDidMount(){this._isUnmounting=!1}componentDidUpdate(e){e.forPrint&&!this.props.forPrint&&(this.printSegHeightRefMap=new J(this.handlePrintSegHeightChange))}componentWillUnmount(){this._isUnmounting=!0,this.disconnectHeight?.(),k(this.props.heightRef,null)}computeFgDims(){let{cells:e}=this.props,n=this.headerHeightRefMap.current,s=this.mainHeightRefMap.current,r,o,i=!0;for(let a of e){if(a.isDisabled)continue;let c=n.get(a.key),l=s.get(a.key);if((c==null||l==null)&&(i=!1),c!=null&&((r===void 0||c>r)&&(r=c),l!=null)){let f=c+l;(o===void 0||f<o)&&(o=f)}}return[r,i&&o!=null&&r!=null?o-r:void 0]}updateAutoPlacementRatchets(){if(Ln(this.props.dayMaxEvents,this.props.dayMaxEventRows)!=="auto")return;let[,e]=this.computeFgDims();if(e!=null){let n=Math.min(...this.sliceHeightRefMap.current.values());this.levelCapacity=Math.max(this.levelCapacity,Qu(e,n))}}getMirrorSegs(){let{props:e}=this;return e.eventResize&&e.eventResize.segs.length?e.eventResize.segs:[]}getHighlightSegs(){let{props:e}=this;return e.eventDrag&&e.eventDrag.segs.length?e.eventDrag.segs:e.eventResize&&e.eventResize.segs.length?e.eventResize.segs:e.dateSelectionSegs}};function IS(t,e,n,s){let{dateEnv:r,options:o}=e,i=r.computeWeekNumber(t),a=r.formatToParts(t,o.weekNumberFormat||CS),c=Z(a),l=r.toDate(t);return{num:i,text:c,textParts:a,date:l,isNarrow:n,hasNavLink:s}}var Xt=class{constructor(e,n){let s=e.start,{end:r}=e,o=[],i=[],a=-1;for(;s<r;)n.isHiddenDay(s)?o.push({kind:"hidden",previousIndex:a,nextIndex:a+1}):(a+=1,o.push({kind:"visible",index:a}),i.push(s)),s=U(s,1);this.rangeStart=e.start,this.dates=i,this.entries=o,this.cnt=i.length}sliceRange(e){let n=this.getDateIndex(e.start),s=this.getDateIndex(U(e.end,-1)),r=RS(n),o=$S(s),i=Math.max(0,r),a=Math.min(this.cnt-1,o);return i<=a?{start:i,end:a+1,isStart:n.kind==="visible"&&r===i,isEnd:s.kind==="visible"&&o===a}:null}getDateIndex(e){let n=Math.floor(_e(this.rangeStart,e));return n<0?{kind:"before",index:-1}:n>=this.entries.length?{kind:"after",index:this.cnt}:this.entries[n]}};function RS(t){return t.kind==="hidden"?t.nextIndex:t.index}function $S(t){return t.kind==="hidden"?t.previousIndex:t.index}function tf(t,e,n){let s=new Xt(t.renderRange,e),r=/year|month|week/.test(t.currentRangeUnit),o=!r&&Wi(t,n);return new qi(s,r,n,o!=="day"?o:void 0,t.activeRange)}function xr(t,e,n){return n==null?[void 0,void 0]:n/t<e?[e*t,e]:[n,void 0]}function nf(t,e,n){let s=0;for(let r of e){let o=r[0].key,i=r[0].date,a=r[r.length-1].date;if(t>=i&&t<=a)return s;let c=n.get(o);if(c==null)return;s+=c}return s}function Pr(t,e,n,s,r){let o=n??e/s,i=Math.floor(t/o),a=r?s-i-1:i,c=i*o,l=c+o;return{col:a,left:c,right:l}}function kS(t,e,n){let s=0,r=0,o=0;for(let i of e){let a=i[0].key;if(r=o,o=r+n.get(a),t<o)break;s++}return{row:s,top:r,bottom:o}}function _S(t,e){return t.querySelectorAll("[role=row]")[e]}function Hr(t,e){return t.querySelectorAll("[role=gridcell]")[e]}var en=60,NS=F({weekday:"narrow"});function Wr(t,e,n){return t||OS(e,n)}function OS(t,e){return t?e>1?F({weekday:"short",weekdayJustify:"start",day:"numeric",omitCommas:!0,omitTrailing:!0}):F({weekday:"long",weekdayJustify:"start",day:"numeric",omitCommas:!0,omitTrailing:!0}):F({weekday:"short"})}var Jt=class extends ue{constructor(){super(...arguments),this.state={},this.splitBusinessHourSegs=C(Ir),this.splitBgEventSegs=C(PS),this.splitFgEventSegs=C(Ir),this.splitDateSelectionSegs=C(Ir),this.splitEventDrag=C(_u),this.splitEventResize=C(_u),this.rowHeightRefMap=new J((e,n)=>{let{rowHeightRefMap:s}=this.props;s&&s.handleValue(e,n)}),this.handleMoreLinkEl=e=>{this.disconnectMoreLinkHeight?.(),this.disconnectMoreLinkHeight=void 0,e&&(this.disconnectMoreLinkHeight=qe(e,n=>{this._isUnmounting||this.setState({moreLinkHeight:n})}))},this.handleRootEl=e=>{this.rootEl=e,e?this.context.registerInteractiveComponent(this,{el:e,isHitComboAllowed:this.props.isHitComboAllowed}):this.context.unregisterInteractiveComponent(this)}}render(){let{props:e,state:n,context:s,rowHeightRefMap:r}=this,{options:o}=s,{cellRows:i,tableMode:a}=e,c=i.length,l=i[0]?.[0]?.key||"",f=this.splitFgEventSegs(e.fgEventSegs,c),m=this.splitBgEventSegs(e.bgEventSegs,c),d=this.splitBusinessHourSegs(e.businessHourSegs,c),p=this.splitDateSelectionSegs(e.dateSelectionSegs,c),v=this.splitEventDrag(e.eventDrag,c),y=this.splitEventResize(e.eventResize,c),M=ie(o),b=!e.forPrint&&!M,T=HS(e.visibleWidth,c,M,o),w=!e.forPrint&&Ln(e.dayMaxEvents,e.dayMaxEventRows)==="auto";return h(N,{children:[h(a?"tbody":"div",{role:"rowgroup",className:g(e.className,!a&&!e.forPrint&&u.flexCol),style:a?void 0:{width:e.width},ref:this.handleRootEl,children:i.map((I,$)=>h(Un,{role:"row",dateProfile:e.dateProfile,todayRange:e.todayRange,cells:I,cellIsNarrow:e.cellIsNarrow,cellIsMicro:e.cellIsMicro,showDayNumbers:c>1,showWeekNumbers:c>1&&o.weekNumbers,forPrint:e.forPrint,tableMode:a,borderBottom:$<c-1,className:b?u.grow:void 0,fgEventSegs:f[$],bgEventSegs:m[$],businessHourSegs:d[$],dateSelectionSegs:p[$],eventSelection:e.eventSelection,eventDrag:v[$],eventResize:y[$],dayMaxEvents:e.dayMaxEvents,dayMaxEventRows:e.dayMaxEventRows,colWidth:e.colWidth,basis:T,moreLinkHeight:n.moreLinkHeight,heightRef:r.createRef(I[0].key)},l+":"+I[0].key))}),w&&h(Gt,{num:1,display:"row",isNarrow:e.cellIsNarrow,isMicro:e.cellIsMicro,elRef:this.handleMoreLinkEl,className:u.offscreen,attrs:{"aria-hidden":!0,inert:""}})]})}componentDidMount(){this._isUnmounting=!1}componentWillUnmount(){this._isUnmounting=!0,this.disconnectMoreLinkHeight?.()}queryHit(e,n,s,r){let{props:o}=this,i=o.cellRows[0].length,{col:a,left:c,right:l}=Pr(n,r,o.colWidth,i,e),{row:f,top:m,bottom:d}=kS(s,o.cellRows,this.rowHeightRefMap.current),p=o.cellRows[f][a],v=p.date,y=U(v,1);return{dateProfile:o.dateProfile,dateSpan:{range:{start:v,end:y},allDay:!0,...p.dateSpanProps},getDayEl:()=>Hr(_S(this.rootEl,f),a),rect:{left:c,right:l,top:m,bottom:d},layer:0}}};function xS(t){return t.eventRange.def.allDay}function PS(t,e){return Ir(t.filter(xS),e)}function HS(t,e,n,s){if(t!=null){let r=t/s.aspectRatio/6;return e>6||n?r:0}return 0}var ea=class extends P{constructor(){super(...arguments),this.state={},this.buildDayHeaderText=C(WS),this.handleInnerEl=e=>{this.disconnectSize&&(this.disconnectSize(),this.disconnectSize=void 0),e?this.disconnectSize=ot(e,(n,s)=>{this._isUnmounting||(k(this.props.innerHeightRef,s),this.setState({innerWidth:n}))}):k(this.props.innerHeightRef,null)}}render(){let{props:e,state:n,context:s}=this,{renderConfig:r,dataConfig:o,tableMode:i}=e,a=o.colSpan||1,c=e.colWidth!=null?e.colWidth*a:void 0,l=!i&&c==null,f=l&&a>1,m=i?void 0:f?{flexGrow:a,flexBasis:0,minWidth:0}:{width:c},d=o.renderProps.isDisabled,p=r.dayHeaderFormat?this.buildDayHeaderRenderProps(o.renderProps,e.cellIsNarrow,e.rowLevel,e.cellIsMicro,o.dateMarker,r.dayHeaderFormat,!!r.datesRepDistinctDays,s.dateEnv):{...o.renderProps,isNarrow:e.cellIsNarrow,level:e.rowLevel},v=r.align,y=typeof v=="function"?v({level:e.rowLevel,inPopover:o.renderProps.inPopover,isNarrow:e.cellIsNarrow}):v,M=r.sticky,b=!i&&e.rowLevel>0&&M!==!1&&(y!=="center"||c!=null&&e.viewportWidth!=null&&c>e.viewportWidth*.75),T;b&&(y==="center"?n.innerWidth!=null&&(T=`calc(50% - ${n.innerWidth/2}px)`):T=typeof M=="number"||typeof M=="string"?M:0);let w=y==="center"?u.alignCenter:y==="end"?u.alignEnd:u.alignStart;return h(L,{tag:i?"th":"div",attrs:{role:"columnheader","aria-colspan":o.colSpan,colSpan:i?a:void 0,...o.attrs},className:g(o.className,u.noMargin,u.noPadding,!i&&u.flexCol,u.borderlessTop,u.borderlessEnd,!e.borderStart&&u.borderlessStart,!(i&&e.borderBottom)&&u.borderlessBottom,!i&&w,l&&!f&&u.liquid,!b&&u.crop),style:m,renderProps:p,generatorName:r.generatorName,customGenerator:r.customGenerator,defaultGenerator:vt,classNameGenerator:d?void 0:r.classNameGenerator,didMount:r.didMount,willUnmount:r.willUnmount,children:I=>h("div",{ref:this.handleInnerEl,className:g(u.flexCol,u.noShrink,u.whiteSpaceNoWrap,i&&w,b&&u.sticky),style:{left:T,right:T},children:h(I,{tag:"div",attrs:o.innerAttrs,className:D(r.innerClassNameGenerator,p)})})})}componentDidMount(){this._isUnmounting=!1}componentWillUnmount(){this._isUnmounting=!0}buildDayHeaderRenderProps(e,n,s,r,o,i,a,c){let l=this.buildDayHeaderText(a?o:e.date,i,a,c),f=r?this.buildDayHeaderText(o,NS,!1,c):l;return{...e,isNarrow:n,level:s,text:f.text,textParts:f.textParts,weekdayText:r?f.text:l.weekdayText,dayNumberText:l.dayNumberText}}};function WS(t,e,n,s){let r=s.formatToParts(t,e);return{text:Z(r),textParts:r,weekdayText:St(r),dayNumberText:n?bt(r):""}}var Kt=class extends P{constructor(){super(...arguments),this.innerHeightRefMap=new J(()=>{X(this.handleInnerHeights)}),this.handleInnerHeights=()=>{if(this._isUnmounting)return;let e=this.innerHeightRefMap.current,n=0;for(let s of e.values())n=Math.max(n,s);this.currentInnerHeight!==n&&(this.currentInnerHeight=n,k(this.props.innerHeightRef,n))}}render(){let{props:e,context:n}=this,{tableMode:s}=e,{options:r}=n;return h(s?"tr":"div",{role:e.role,"aria-rowindex":e.rowIndex!=null?1+e.rowIndex:void 0,className:g(r.dayHeaderRowClass,e.className,s&&u.borderless,!s&&u.flexRow,!s&&u.contentBox,!s&&u.borderlessX,!s&&u.borderlessTop,!s&&!e.borderBottom&&u.borderlessBottom),style:{height:e.height},children:e.dataConfigs.map((i,a)=>h(ea,{renderConfig:e.renderConfig,dataConfig:i,borderStart:!!a,colWidth:e.colWidth,viewportWidth:e.viewportWidth,innerHeightRef:this.innerHeightRefMap.createRef(i.key),cellIsNarrow:e.cellIsNarrow,cellIsMicro:e.cellIsMicro,rowLevel:e.rowLevel,tableMode:s,borderBottom:e.borderBottom},i.key))})}componentDidMount(){this._isUnmounting=!1}componentWillUnmount(){this._isUnmounting=!0,this.currentInnerHeight=void 0,k(this.props.innerHeightRef,null)}},An=class extends P{render(){let{props:e}=this,{headerTiers:n,tableMode:s}=e;return n.map((r,o)=>V(Kt,{...r,key:o,role:"row",borderBottom:o<n.length-1,colWidth:e.colWidth,viewportWidth:e.viewportWidth,cellIsNarrow:e.cellIsNarrow,cellIsMicro:e.cellIsMicro,rowLevel:n.length-o-1,tableMode:s}))}},Yn=class extends P{render(){let{props:e,context:n}=this,{options:s}=n,r={borderlessX:e.borderlessX,borderlessTop:e.borderlessTop,borderlessBottom:e.borderlessBottom,multiMonthColumns:e.multiMonthColumns};return h("table",{role:"presentation",className:g(D(s.tableClass,r),u.printTable),style:e.style,children:[h("colgroup",{children:e.cellRows[0].map(o=>h("col",{},o.key))}),e.showHeader&&h("thead",{ref:e.headerElRef,role:"rowgroup",className:D(s.tableHeaderClass,{...r,isSticky:!1}),children:[h(An,{tableMode:!0,headerTiers:e.headerTiers,cellIsNarrow:e.cellIsNarrow,cellIsMicro:e.cellIsMicro}),h("tr",{role:"presentation",children:h("th",{role:"presentation",colSpan:e.cellRows[0].length,className:g(u.noPadding,D(s.dayHeaderDividerClass,{isSticky:!1,multiMonthColumns:e.multiMonthColumns,options:{allDaySlot:!!s.allDaySlot}}))})})]}),h(Jt,{dateProfile:e.dateProfile,todayRange:e.todayRange,cellRows:e.cellRows,forPrint:!0,tableMode:!0,className:D(s.tableBodyClass,r),dayMaxEvents:void 0,dayMaxEventRows:e.dayMaxEventRows,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,dateSelectionSegs:[],eventDrag:null,eventResize:null,eventSelection:e.eventSelection,visibleWidth:e.visibleWidth,cellIsNarrow:e.cellIsNarrow,cellIsMicro:e.cellIsMicro,rowHeightRefMap:e.rowHeightRefMap})]})}};var Br=class extends P{render(){let{props:e}=this;return h("div",{role:"rowgroup",className:g(e.className,u.flexCol,e.width==null&&u.liquid),style:{width:e.width},children:h(An,{headerTiers:e.headerTiers,colWidth:e.colWidth,viewportWidth:e.viewportWidth,cellIsNarrow:e.cellIsNarrow,cellIsMicro:e.cellIsMicro})})}},ia=class extends P{constructor(){super(...arguments),this.state={},this.handleScroller=e=>{k(this.props.scrollerRef,e)},this.handleTotalWidth=e=>{this._isUnmounting||this.setState({totalWidth:e})},this.handleClientWidth=e=>{this._isUnmounting||this.setState({clientWidth:e})}}render(){let{props:e,state:n,context:s}=this,{options:r}=s,{borderlessX:o,borderlessTop:i,borderlessBottom:a}=ve(r),{totalWidth:c,clientWidth:l}=n,f=c!=null&&l!=null?c-l:void 0;f<3&&(f=0);let m=!e.forPrint&&!ie(r),d=!e.forPrint&&Yt(r),p=e.cellRows[0].length,v=l!=null?l/p:void 0,y=v!=null&&v<=en,M=y||v!=null&&v<=r.dayNarrowWidth;return e.forPrint?h(Yn,{dateProfile:e.dateProfile,todayRange:e.todayRange,cellRows:e.cellRows,headerTiers:e.headerTiers,showHeader:!!r.dayHeaders,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,eventSelection:e.eventSelection,dayMaxEventRows:r.dayMaxEventRows,borderlessX:o,borderlessTop:i,borderlessBottom:a,multiMonthColumns:0,visibleWidth:c,cellIsNarrow:M,cellIsMicro:y,rowHeightRefMap:e.rowHeightRefMap}):h(N,{children:[r.dayHeaders&&h("div",{className:g(D(r.tableHeaderClass,{isSticky:d,borderlessX:o,borderlessTop:i,borderlessBottom:a,multiMonthColumns:0}),u.flexCol,d&&u.tableHeaderSticky),children:[h("div",{className:u.flexRow,children:[h(Br,{headerTiers:e.headerTiers,cellIsNarrow:M,cellIsMicro:y}),!!f&&h("div",{className:g(D(r.fillerClass,{inTableHeader:!0}),u.borderlessY,u.borderlessEnd),style:{minWidth:f}})]}),h("div",{className:D(r.dayHeaderDividerClass,{isSticky:d,multiMonthColumns:0,options:{allDaySlot:!!r.allDaySlot}})})]}),h(de,{vertical:m,className:g(D(r.tableBodyClass,{borderlessX:o,borderlessTop:i,borderlessBottom:a,multiMonthColumns:0}),!e.forPrint&&u.flexCol,m&&u.liquid),ref:this.handleScroller,clientWidthRef:this.handleClientWidth,children:h(Jt,{dateProfile:e.dateProfile,todayRange:e.todayRange,cellRows:e.cellRows,forPrint:e.forPrint,isHitComboAllowed:e.isHitComboAllowed,className:u.grow,dayMaxEvents:e.forPrint?void 0:r.dayMaxEvents,dayMaxEventRows:r.dayMaxEventRows,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,dateSelectionSegs:e.dateSelectionSegs,eventDrag:e.eventDrag,eventResize:e.eventResize,eventSelection:e.eventSelection,visibleWidth:c,cellIsNarrow:M,cellIsMicro:y,rowHeightRefMap:e.rowHeightRefMap})}),h(at,{widthRef:this.handleTotalWidth})]})}componentDidMount(){this._isUnmounting=!1}componentWillUnmount(){this._isUnmounting=!0}},Vn=class extends P{constructor(){super(...arguments),this.rootElRef=Y()}render(){let{props:e}=this;return h("div",{ref:this.rootElRef,className:g(u.footerScrollbar,e.isSticky&&u.footerScrollbarSticky),children:h(de,{horizontal:!0,ref:e.scrollerRef,children:h("div",{style:{minWidth:e.canvasWidth}})})})}componentDidMount(){this._isUnmounting=!1,this.disconnectHeight=qe(this.rootElRef.current,e=>{this._isUnmounting||k(this.props.scrollbarWidthRef,e)})}componentWillUnmount(){this._isUnmounting=!0,this.disconnectHeight(),k(this.props.scrollbarWidthRef,null)}},aa=class extends P{constructor(){super(...arguments),this.state={},this.headerScrollerRef=Y(),this.bodyScrollerRef=Y(),this.footerScrollerRef=Y(),this.handleTotalWidth=e=>{this._isUnmounting||this.setState({totalWidth:e})},this.handleClientWidth=e=>{this._isUnmounting||this.setState({clientWidth:e})}}render(){let{props:e,state:n,context:s}=this,{options:r}=s,{borderlessX:o,borderlessTop:i,borderlessBottom:a}=ve(r),{totalWidth:c,clientWidth:l}=n,f=c!=null&&l!=null?c-l:void 0,m=!e.forPrint&&!ie(r),d=!e.forPrint&&Yt(r),p=!e.forPrint&&gr(r),v=e.cellRows[0].length,[y,M]=xr(v,e.dayMinWidth,l),b=M??(l!=null?l/v:void 0),T=b!=null&&b<=en,w=T||b!=null&&b<=r.dayNarrowWidth;return e.forPrint?h(Yn,{dateProfile:e.dateProfile,todayRange:e.todayRange,cellRows:e.cellRows,headerTiers:e.headerTiers,showHeader:!!r.dayHeaders,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,eventSelection:e.eventSelection,dayMaxEventRows:r.dayMaxEventRows,borderlessX:o,borderlessTop:i,borderlessBottom:a,multiMonthColumns:0,visibleWidth:c,cellIsNarrow:w,cellIsMicro:T,rowHeightRefMap:e.rowHeightRefMap}):h(N,{children:[r.dayHeaders&&h("div",{className:g(D(r.tableHeaderClass,{isSticky:d,borderlessX:o,borderlessTop:i,borderlessBottom:a,multiMonthColumns:0}),u.flexCol,d&&u.tableHeaderSticky),children:[h(de,{horizontal:!0,hideScrollbars:!0,className:u.flexRow,ref:this.headerScrollerRef,children:[h(Br,{headerTiers:e.headerTiers,colWidth:M,viewportWidth:l,width:y,cellIsNarrow:w,cellIsMicro:T}),!!f&&h("div",{className:g(D(r.fillerClass,{inTableHeader:!0}),u.borderlessY,u.borderlessEnd),style:{minWidth:f}})]}),h("div",{className:D(r.dayHeaderDividerClass,{isSticky:d,multiMonthColumns:0,options:{allDaySlot:!!r.allDaySlot}})})]}),h(de,{vertical:m,horizontal:!0,hideScrollbars:p||e.forPrint,className:g(D(r.tableBodyClass,{borderlessX:o,borderlessTop:i,borderlessBottom:a,multiMonthColumns:0}),!e.forPrint&&u.flexCol,m&&u.liquid),ref:this.bodyScrollerRef,clientWidthRef:this.handleClientWidth,children:h(Jt,{dateProfile:e.dateProfile,todayRange:e.todayRange,cellRows:e.cellRows,forPrint:e.forPrint,isHitComboAllowed:e.isHitComboAllowed,className:u.grow,dayMaxEvents:e.forPrint?void 0:r.dayMaxEvents,dayMaxEventRows:r.dayMaxEventRows,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,dateSelectionSegs:e.dateSelectionSegs,eventDrag:e.eventDrag,eventResize:e.eventResize,eventSelection:e.eventSelection,colWidth:M,width:y,visibleWidth:c,cellIsNarrow:w,cellIsMicro:T,rowHeightRefMap:e.rowHeightRefMap})}),!!p&&h(Vn,{isSticky:!0,canvasWidth:y,scrollerRef:this.footerScrollerRef}),h(at,{widthRef:this.handleTotalWidth})]})}componentDidMount(){this._isUnmounting=!1;let e=yr(this.context.pluginHooks);this.syncedScroller=new e(!0),k(this.props.scrollerRef,this.syncedScroller),this.updateSyncedScroller()}componentDidUpdate(){this.updateSyncedScroller()}componentWillUnmount(){this._isUnmounting=!0,this.syncedScroller.destroy()}updateSyncedScroller(){this.syncedScroller.handleChildren([this.headerScrollerRef.current,this.bodyScrollerRef.current,this.footerScrollerRef.current])}},Fr=class extends P{constructor(){super(...arguments),this.scrollerRef=Y(),this.rowHeightRefMap=new J(()=>{X(this.updateScrollY)}),this.scrollDate=null,this.updateScrollY=()=>{if(this._isUnmounting)return;let e=this.rowHeightRefMap.current,n=this.scrollerRef.current;if(n&&this.scrollDate){let s=nf(this.scrollDate,this.props.cellRows,e);s!=null&&(s&&s++,n.scrollTo({y:s}))}},this.handleScrollEnd=e=>{e&&(this.scrollDate=null)}}render(){let{props:e,context:n}=this,{options:s}=n,{borderlessX:r,borderlessTop:o,borderlessBottom:i}=ve(s),a=e.forPrint?[]:e.dateSelectionSegs,c=e.forPrint?null:e.eventDrag,l=e.forPrint?null:e.eventResize,f={...e,dateSelectionSegs:a,eventDrag:c,eventResize:l,scrollerRef:this.scrollerRef,rowHeightRefMap:this.rowHeightRefMap};return h(rt,{viewSpec:n.viewSpec,attrs:{role:"grid","aria-rowcount":e.headerTiers.length+e.cellRows.length,"aria-colcount":e.cellRows[0].length,"aria-labelledby":e.labelId,"aria-label":e.labelStr},className:g(e.className,!e.forPrint&&u.flexCol,!e.forPrint&&D(s.tableClass,{borderlessX:r,borderlessTop:o,borderlessBottom:i,multiMonthColumns:0})),children:s.dayMinWidth?h(aa,{...f,dayMinWidth:s.dayMinWidth}):h(ia,{...f})})}componentDidMount(){this._isUnmounting=!1,this.props.forPrint||(this.resetScroll(),this.scrollerRef.current?.addScrollEndListener(this.handleScrollEnd))}componentDidUpdate(e){e.forPrint&&!this.props.forPrint&&(this.scrollerRef.current?.addScrollEndListener(this.handleScrollEnd),this.resetScroll()),e.dateProfile!==this.props.dateProfile&&this.context.options.scrollTimeReset&&this.resetScroll()}componentWillUnmount(){this._isUnmounting=!0,this.scrollerRef.current?.removeScrollEndListener(this.handleScrollEnd)}resetScroll(){this.scrollDate=this.props.dateProfile.currentDate,this.updateScrollY(),this.scrollerRef.current?.scrollTo({x:0})}};var Lr=class extends Zt{buildRenderRange(e,n,s){let r=super.buildRenderRange(e,n,s),{props:o}=this;return BS({currentRange:r,snapToWeek:/^(year|month)$/.test(n),fixedWeekCount:o.fixedWeekCount,dateEnv:o.dateEnv})}};function BS(t){let{dateEnv:e,currentRange:n}=t,{start:s,end:r}=n,o;if(t.snapToWeek&&(s=e.startOfWeek(s),o=e.startOfWeek(r),o.valueOf()!==r.valueOf()&&(r=Qo(o,1))),t.fixedWeekCount){let i=e.startOfWeek(e.startOfMonth(U(n.end,-1))),a=Math.ceil(id(i,r));r=Qo(r,6-a)}return{start:s,end:r}}var ca=class extends P{constructor(){super(...arguments),this.buildDayTableModel=C(tf),this.buildDateRowConfigs=C(Or),this.createDayHeaderFormatter=C(Wr),this.slicer=new Rr}render(){let{props:e,context:n}=this,{dateProfile:s}=e,{options:r,dateEnv:o}=n,i=this.buildDayTableModel(s,n.dateProfileGenerator,o),a=i.rowCount===1,c=this.createDayHeaderFormatter(n.options.dayHeaderFormat,a,i.colCount),l=this.slicer.sliceProps(e,s,r.nextDayThreshold,n,i);return h(je,{unit:"day",children:(f,m)=>{let d=this.buildDateRowConfigs(i.headerDates,a,s,m,c,n);return h(Fr,{labelId:e.labelId,labelStr:e.labelStr,dateProfile:s,todayRange:m,cellRows:i.cellRows,forPrint:e.forPrint,className:e.className,headerTiers:d,fgEventSegs:l.fgEventSegs,bgEventSegs:l.bgEventSegs,businessHourSegs:l.businessHourSegs,dateSelectionSegs:l.dateSelectionSegs,eventDrag:l.eventDrag,eventResize:l.eventResize,eventSelection:l.eventSelection})}})}},jn={name:"daygrid",initialView:"dayGridMonth",views:{dayGrid:{component:ca,dateProfileGeneratorClass:Lr},dayGridDay:{type:"dayGrid",duration:{days:1}},dayGridWeek:{type:"dayGrid",duration:{weeks:1}},dayGridMonth:{type:"dayGrid",duration:{months:1},fixedWeekCount:!0},dayGridYear:{type:"dayGrid",duration:{years:1}}}};var Ur=class extends P{render(){let{props:e,context:n}=this,{options:s}=n,r=n.dateEnv.formatToParts(e.dayDate,e.dayFormat),o=Z(r),i=s.navLinks,a={...e.dateMeta,view:n.viewApi,text:o,textParts:r,get weekdayText(){return St(r)},get dayNumberText(){return bt(r)},hasNavLink:i,level:e.level},c=i?it(this.context,e.dayDate,void 0,o,this.props.isTabbable):{};return h(L,{tag:"div",attrs:c,renderProps:a,generatorName:"listDayHeaderContent",customGenerator:s.listDayHeaderContent,defaultGenerator:vt,classNameGenerator:s.listDayHeaderInnerClass})}},la=class extends P{render(){let{options:e,viewApi:n,viewSpec:s}=this.context,{dayDate:r,dateMeta:o}=this.props,i=!this.props.forPrint,a=e.listDayFormat??FS(s),c=e.listDayAltFormat??LS(s),l={...o,view:n};return h(L,{tag:"div",attrs:{"data-date":Ye(r),...o.isToday?{"aria-current":"date"}:{}},className:i?u.stickyT:"",renderProps:l,generatorName:void 0,classNameGenerator:e.listDayHeaderClass,didMount:e.listDayHeaderDidMount,willUnmount:e.listDayHeaderWillUnmount,children:()=>h(N,{children:[!!a&&h(Ur,{dayDate:r,dayFormat:a,isTabbable:!0,dateMeta:o,level:0}),!!c&&h(Ur,{dayDate:r,dayFormat:c,isTabbable:!1,dateMeta:o,level:1})]})})}};function FS({durationUnit:t,singleUnit:e}){return e==="day"?zt:t==="day"||e==="week"?zt:vr}function LS({durationUnit:t,singleUnit:e}){if(e!=="day")return t==="day"||e==="week"?vr:zt}var US=F({hour:"numeric",minute:"2-digit",meridiem:"short"}),da=class extends P{render(){let{props:e,context:n}=this,{eventRange:s}=e,{displayEventTime:r}=n.options,o=r!==!1&&(s.def.allDay||!e.isStart&&!e.isEnd)?n.options.allDayText:void 0;return h(He,{...e,attrs:{role:"listitem"},forcedTimeText:o,defaultTimeFormat:US,disableDragging:!0,disableResizing:!0,disableZindexes:!0,display:"list-item"})}},ua=class extends P{constructor(){super(...arguments),this.getDateMeta=C(Be),this.sortEventSegs=C(Ft)}render(){let{props:e,context:n}=this,{nowDate:s,todayRange:r}=e,{options:o}=n,i=this.getDateMeta(e.dayDate,n.dateEnv,void 0,r),a=this.sortEventSegs(e.segs,o.eventOrder),c=Ge(this.context,e.dayDate),l={...i,isFirst:e.isFirst,isLast:e.isLast,view:n.viewApi},f={...i,view:n.viewApi};return h("div",{role:"listitem","aria-label":c,className:D(o.listDayClass,l),children:[h(la,{dayDate:e.dayDate,dateMeta:i,forPrint:e.forPrint}),h("div",{role:"list","aria-label":o.eventsHint,className:g(D(o.listDayBodyClass,f),u.flexCol),children:a.map((m,d)=>{let p=m.eventRange.instance.instanceId,v=d===0,y=d===a.length-1;return h(da,{eventRange:m.eventRange,slicedStart:m.slicedStart,slicedEnd:m.slicedEnd,isStart:m.isStart,isEnd:m.isEnd,isFirst:v,isLast:y,isDragging:!1,isResizing:!1,isMirror:!1,isSelected:!1,...xe(m.eventRange,r,s,e.nowMs)},p)})})]})}},fa=class extends ue{constructor(){super(...arguments),this.computeDateVars=C(YS),this.eventStoreToSegs=C(this._eventStoreToSegs),this.setRootEl=e=>{e?this.context.registerInteractiveComponent(this,{el:e,disableHits:!0}):this.context.unregisterInteractiveComponent(this)}}render(){let{props:e,context:n}=this,{options:s}=n,{dayDates:r,dayRanges:o}=this.computeDateVars(e.dateProfile),i=this.eventStoreToSegs(e.eventStore,e.eventUiBases,o),a=!e.forPrint&&!ie(s);return h(rt,{viewSpec:n.viewSpec,className:g(e.className,u.flexCol),elRef:this.setRootEl,children:i.length?h(de,{vertical:a,className:g(u.flexCol,a?u.liquid:""),children:this.renderSegList(i,r)}):this.renderEmptyMessage()})}renderEmptyMessage(){let{options:e,viewApi:n}=this.context,s={text:e.noEventsText,view:n};return h(L,{tag:"div",attrs:{role:"status"},renderProps:s,generatorName:"noEventsContent",customGenerator:e.noEventsContent,defaultGenerator:AS,classNameGenerator:e.noEventsClass,className:u.grow,didMount:e.noEventsDidMount,willUnmount:e.noEventsWillUnmount,children:r=>h(r,{tag:"div",className:D(e.noEventsInnerClass,s)})})}renderSegList(e,n){let{options:s}=this.context,r=zS(e);return h("div",{role:"list","aria-labelledby":this.props.labelId,"aria-label":this.props.labelStr,className:g(u.flexCol,g(s.listDaysClass)),children:h(je,{unit:"day",children:(o,i,a)=>{let c=[],l=r.reduce((m,d)=>m+(d?1:0),0),f=0;for(let m=0;m<r.length;m+=1){let d=r[m];if(d){let p=n[m],v=Ye(p),y=f===0,M=f===l-1;c.push(h(ua,{dayDate:p,nowDate:o,nowMs:a,todayRange:i,segs:d,isFirst:y,isLast:M,forPrint:this.props.forPrint},v)),f+=1}}return h(N,{children:c})}})})}_eventStoreToSegs(e,n,s){return this.eventRangesToSegs(_n(e,n,this.props.dateProfile.activeRange,this.context.options.nextDayThreshold).fg,s)}eventRangesToSegs(e,n){let s=[];for(let r of e)s.push(...this.eventRangeToSegs(r,n));return s}eventRangeToSegs(e,n){let s=e.range,r,o=[];for(r=0;r<n.length;r+=1){let i=pe(s,n[r]);i&&o.push({eventRange:e,slicedStart:i.start,slicedEnd:i.end,isStart:e.isStart&&s.start.valueOf()===i.start.valueOf(),isEnd:e.isEnd&&s.end.valueOf()===i.end.valueOf(),dayIndex:r})}return o}};function AS(t){return t.text}function YS(t){let e=B(t.renderRange.start),n=t.renderRange.end,s=[],r=[];for(;e<n;)s.push(e),r.push({start:e,end:U(e,1)}),e=U(e,1);return{dayDates:s,dayRanges:r}}function zS(t){let e=[],n,s;for(n=0;n<t.length;n+=1)s=t[n],(e[s.dayIndex]||(e[s.dayIndex]=[])).push(s);return e}var ha={name:"list",views:{list:{component:fa,buttonTextKey:"listText",disallowAmbigTitle:!0},listDay:{type:"list",duration:{days:1}},listWeek:{type:"list",duration:{weeks:1}},listMonth:{type:"list",duration:{month:1}},listYear:{type:"list",duration:{year:1}}}};var fe="fc-classic-vQz",ZS="fc-classic-0Bj",qn="fc-classic-uqo",sf="fc-classic-3Xj",rf="fc-classic-fFh",Gn="fc-classic-zIi",of="fc-classic-BaR",vf="fc-classic-4yP",af=`${vf} fc-classic-tCP fc-classic-8gz`,Sf="fc-classic-Ubk",VS=`${Sf} fc-classic-OIx fc-classic-28F`,Ar="fc-classic-XUJ",bf="fc-classic-1EY fc-classic-pps fc-classic-vs6",cf=`${bf} fc-classic-AWB fc-classic-hza`,lf=`${bf} fc-classic-MaV fc-classic-uuA`,Mf="fc-classic-1EY fc-classic-3wQ fc-classic-wsy fc-classic-lNM fc-classic-Jk3 fc-classic-AAA",df=`${Mf} fc-classic-ERR fc-classic-Dq8`,uf=`${Mf} fc-classic-1V6 fc-classic-F99`,ff=t=>g("fc-classic-wsy",t.isMajor?"fc-classic-C0k":"fc-classic-C1x",t.isDisabled?"fc-classic-iYS":t.isToday&&"fc-classic-hbn"),hf=t=>g("fc-classic-wsy fc-classic-C1x",t.isMinor&&"fc-classic-TN2"),ma={listItemEventClass:t=>g("fc-classic-Ika fc-classic-7A6 fc-classic-Fvv",t.isNarrow?"fc-classic-148":"fc-classic-cKZ",t.isSelected?g("fc-classic-k3f",t.isDragging&&"fc-classic-qNs"):t.isInteractive?af:vf),listItemEventBeforeClass:t=>g("fc-classic-Mjo",t.isNarrow?"fc-classic-148":"fc-classic-rVY"),listItemEventInnerClass:t=>g("fc-classic-dl1 fc-classic-1sP fc-classic-XpK fc-classic-z5u fc-classic-aTF",t.isNarrow?fe:"fc-classic-a3B"),listItemEventTimeClass:"fc-classic-F1o fc-classic-TZ4 fc-classic-pKG fc-classic-1Zl",listItemEventTitleClass:"fc-classic-F1o fc-classic-DIS fc-classic-TZ4 fc-classic-pKG fc-classic-OLq",rowEventClass:t=>g(t.isStart&&g("fc-classic-kmj",t.isNarrow?"fc-classic-qvL":"fc-classic-Jzj"),t.isEnd&&g("fc-classic-Skl",t.isNarrow?"fc-classic-9hC":"fc-classic-3e1")),rowEventInnerClass:"fc-classic-z5u fc-classic-aTF",rowEventTimeClass:"fc-classic-F1o",rowEventTitleClass:"fc-classic-F1o",rowMoreLinkClass:t=>g("fc-classic-Ika fc-classic-wsy fc-classic-Fvv",t.isNarrow?"fc-classic-148 fc-classic-0Pr":"fc-classic-sI7 fc-classic-cKZ fc-classic-d0j",af),rowMoreLinkInnerClass:t=>g("fc-classic-7A6",t.isNarrow?fe:"fc-classic-a3B")},mf="fc-classic-vnf fc-classic-mAY",pf="fc-classic-rVY fc-classic-XM3 fc-classic-rif fc-classic-lMo",Tf={name:"theme-classic",optionDefaults:{className:"fc-classic-yth fc-classic-n5m",viewClass:t=>{let e=t.options.headerToolbar||!t.borderlessTop,n=t.options.footerToolbar||!t.borderlessBottom,s=!t.borderlessX;return g("fc-classic-Jk3 fc-classic-GAX fc-classic-C1x",e&&"fc-classic-ku3",n&&"fc-classic-zi1",s&&"fc-classic-1Wx")},toolbarClass:t=>g("fc-classic-dl1 fc-classic-1sP fc-classic-dNl fc-classic-XpK fc-classic-N2M fc-classic-wwb",t.borderlessX&&"fc-classic-Apf"),toolbarSectionClass:"fc-classic-yi0 fc-classic-dl1 fc-classic-1sP fc-classic-XpK fc-classic-wwb",toolbarTitleClass:"fc-classic-AVD fc-classic-DIS",buttonGroupClass:"fc-classic-dl1 fc-classic-1sP fc-classic-XpK",buttonClass:t=>g("fc-classic-dl6 fc-classic-1Wx fc-classic-dl1 fc-classic-1sP fc-classic-XpK fc-classic-sOR fc-classic-lYz fc-classic-vwH fc-classic-9yp fc-classic-RnT fc-classic-cfp fc-classic-Z9U",t.isIconOnly?"fc-classic-Eaq":"fc-classic-Apf",t.buttonGroup?"fc-classic-uk6 fc-classic-Tuc":"fc-classic-Ig4",t.isSelected?"fc-classic-rQI fc-classic-Adi":"fc-classic-vXO fc-classic-bqK fc-classic-aIH fc-classic-nQ5 fc-classic-JWq fc-classic-9Rj fc-classic-5ky",t.isDisabled&&"fc-classic-Q3Z fc-classic-3Lc"),buttons:{prev:{iconContent:()=>gf(`${Ar} fc-classic-asP`)},next:{iconContent:()=>gf(`${Ar} fc-classic-jmT fc-classic-jY6`)},prevYear:{iconContent:()=>yf(`${Ar} fc-classic-asP`)},nextYear:{iconContent:()=>yf(`${Ar} fc-classic-jmT fc-classic-jY6`)}},eventColor:"var(--fc-classic-event)",eventContrastColor:"var(--fc-classic-event-contrast)",eventClass:t=>g(t.isDragging&&"fc-classic-n5m",t.event.url&&"fc-classic-JiE",t.isSelected?g(ZS,t.isDragging?"fc-classic-1kP":"fc-classic-tkw"):qn,Gn),backgroundEventColor:"var(--fc-classic-background-event)",backgroundEventClass:"fc-classic-hsC fc-classic-jsy fc-classic-DO7",backgroundEventTitleClass:t=>g("fc-classic-MGT fc-classic-L1Y",t.isNarrow?`fc-classic-KUX ${fe}`:"fc-classic-XJa fc-classic-a3B"),listItemEventClass:"fc-classic-XpK",listItemEventBeforeClass:"fc-classic-lNM fc-classic-AAA",listItemEventInnerClass:"fc-classic-GAX",blockEventClass:t=>g("fc-classic-bCs fc-classic-eYX fc-classic-d0j fc-classic-DO7 fc-classic-YjJ fc-classic-vwH",t.isDragging&&!t.isSelected&&"fc-classic-iTG",sf),blockEventInnerClass:"fc-classic-i9F fc-classic-cfp",blockEventTimeClass:"fc-classic-TZ4 fc-classic-pKG fc-classic-1Zl",blockEventTitleClass:"fc-classic-TZ4 fc-classic-pKG fc-classic-OLq",rowEventClass:t=>g("fc-classic-Ika fc-classic-JIC",t.isStart&&"fc-classic-3J4",t.isEnd&&"fc-classic-USt"),rowEventBeforeClass:t=>g(t.isStartResizable&&g(t.isSelected?df:cf,"fc-classic-11a")),rowEventAfterClass:t=>g(t.isEndResizable&&g(t.isSelected?df:cf,"fc-classic-bEw")),rowEventInnerClass:t=>g("fc-classic-dl1 fc-classic-1sP fc-classic-XpK",t.isNarrow?fe:"fc-classic-a3B"),rowEventTimeClass:"fc-classic-DIS",columnEventClass:t=>g("fc-classic-1Wx fc-classic-A3h fc-classic-yKG",t.isStart&&"fc-classic-ku3 fc-classic-Z7Q",t.isEnd&&"fc-classic-Ika fc-classic-zi1 fc-classic-2qh"),columnEventBeforeClass:t=>g(t.isStartResizable&&g(t.isSelected?uf:lf,"fc-classic-YDC")),columnEventAfterClass:t=>g(t.isEndResizable&&g(t.isSelected?uf:lf,"fc-classic-fJL")),columnEventInnerClass:t=>g("fc-classic-dl1",t.isShort?"fc-classic-KUX fc-classic-1sP fc-classic-XpK fc-classic-NWN":"fc-classic-oQ2 fc-classic-sgX"),columnEventTimeClass:t=>g(!t.isShort&&"fc-classic-166",fe),columnEventTitleClass:t=>g(!t.isShort&&"fc-classic-2rx",t.isShort||t.isNarrow?fe:"fc-classic-a3B"),moreLinkClass:`${qn} ${Gn}`,moreLinkInnerClass:"fc-classic-TZ4 fc-classic-pKG",columnMoreLinkClass:`fc-classic-Ika fc-classic-Fvv fc-classic-wsy fc-classic-d0j fc-classic-4MR ${of} fc-classic-vwH fc-classic-A3h fc-classic-yKG ${sf}`,columnMoreLinkInnerClass:t=>g("fc-classic-KUX",t.isNarrow?fe:"fc-classic-a3B"),dayHeaderAlign:t=>t.inPopover?"start":"center",dayHeaderClass:t=>g("fc-classic-E9P",t.isDisabled&&"fc-classic-iYS",t.inPopover?"fc-classic-zi1 fc-classic-C1x fc-classic-k3f":g("fc-classic-wsy",t.isMajor?"fc-classic-C0k":"fc-classic-C1x")),dayHeaderInnerClass:t=>g("fc-classic-rVY fc-classic-cJ3 fc-classic-dl1 fc-classic-sgX",t.isNarrow?fe:"fc-classic-9yp"),dayHeaderDividerClass:"fc-classic-zi1 fc-classic-C1x",dayCellClass:ff,dayCellTopClass:t=>g(t.isNarrow?"fc-classic-toR":"fc-classic-84e","fc-classic-dl1 fc-classic-1sP fc-classic-LMv"),dayCellTopInnerClass:t=>g("fc-classic-rVY fc-classic-TZ4",t.isNarrow?`fc-classic-cJ3 ${fe}`:"fc-classic-V9v fc-classic-9yp",t.isOther&&"fc-classic-taq",t.monthText&&"fc-classic-DIS"),dayCellInnerClass:t=>g(t.inPopover&&"fc-classic-3N5"),popoverClass:"fc-classic-Jk3 fc-classic-GAX fc-classic-wsy fc-classic-C1x fc-classic-tkw fc-classic-aNc fc-classic-n5m",popoverCloseClass:`fc-classic-bCs fc-classic-1EY fc-classic-2ik fc-classic-2w8 ${qn} ${Gn} fc-classic-Z9U`,popoverCloseContent:()=>jS("fc-classic-XUJ fc-classic-9yp fc-classic-mAY"),dayLaneClass:ff,dayLaneInnerClass:t=>t.isStack?"fc-classic-gMS":t.isNarrow?"fc-classic-148":"fc-classic-Jzj fc-classic-B3G",slotLaneClass:hf,listDayHeaderClass:"fc-classic-zi1 fc-classic-C1x fc-classic-SDU fc-classic-nHS fc-classic-dl1 fc-classic-1sP fc-classic-XpK fc-classic-N2M",listDayHeaderInnerClass:"fc-classic-Apf fc-classic-dl6 fc-classic-9yp fc-classic-DIS",singleMonthClass:t=>g(t.multiMonthColumns>1&&"fc-classic-jD5",t.multiMonthColumns===1&&!t.isLast&&"fc-classic-zi1 fc-classic-C1x"),singleMonthHeaderClass:t=>g(t.multiMonthColumns>1?"fc-classic-cM0":"fc-classic-dl6 fc-classic-zi1 fc-classic-C1x fc-classic-Jk3","fc-classic-XpK"),singleMonthHeaderInnerClass:"fc-classic-1Po fc-classic-DIS",tableHeaderClass:"fc-classic-Jk3",fillerClass:"fc-classic-wsy fc-classic-C1x fc-classic-lMo",dayHeaderRowClass:"fc-classic-wsy fc-classic-C1x",dayRowClass:"fc-classic-wsy fc-classic-C1x",slotHeaderRowClass:"fc-classic-wsy fc-classic-C1x",slotHeaderClass:hf,navLinkClass:`fc-classic-Eu0 ${qn} ${rf} ${Gn}`,inlineWeekNumberClass:t=>g("fc-classic-1EY fc-classic-n9G fc-classic-rbS fc-classic-C2g fc-classic-KUX fc-classic-HXA fc-classic-m9h fc-classic-k3f",t.isNarrow?fe:"fc-classic-9yp"),nonBusinessHoursClass:"fc-classic-iYS",highlightClass:"fc-classic-hLU",resourceDayHeaderAlign:"center",resourceDayHeaderClass:t=>g("fc-classic-wsy",t.isMajor?"fc-classic-C0k":"fc-classic-C1x"),resourceDayHeaderInnerClass:t=>g("fc-classic-rVY fc-classic-cJ3 fc-classic-dl1 fc-classic-sgX",t.isNarrow?fe:"fc-classic-9yp"),resourceColumnHeaderClass:"fc-classic-wsy fc-classic-C1x fc-classic-E9P",resourceColumnHeaderInnerClass:"fc-classic-bvX fc-classic-9yp",resourceColumnResizerClass:"fc-classic-1EY fc-classic-AWB fc-classic-4Tv fc-classic-dnf",resourceGroupHeaderClass:"fc-classic-wsy fc-classic-C1x fc-classic-k3f",resourceGroupHeaderInnerClass:"fc-classic-bvX fc-classic-9yp",resourceCellClass:"fc-classic-wsy fc-classic-C1x",resourceCellInnerClass:"fc-classic-bvX fc-classic-9yp",resourceIndentClass:"fc-classic-Mde fc-classic-kp0 fc-classic-E9P",resourceExpanderClass:`fc-classic-bCs ${qn} ${Gn}`,resourceExpanderContent:t=>t.isExpanded?GS(mf):qS(mf),resourceHeaderRowClass:"fc-classic-wsy fc-classic-C1x",resourceRowClass:"fc-classic-wsy fc-classic-C1x",resourceColumnDividerClass:"fc-classic-1Wx fc-classic-C1x fc-classic-a7i fc-classic-k3f",resourceGroupLaneClass:"fc-classic-wsy fc-classic-C1x fc-classic-k3f",resourceLaneClass:"fc-classic-wsy fc-classic-C1x",resourceLaneBottomClass:t=>t.options.eventOverlap&&"fc-classic-zrJ",timelineBottomClass:"fc-classic-zrJ"},views:{dayGrid:{...ma,dayCellBottomClass:"fc-classic-toR"},multiMonth:{...ma,dayCellBottomClass:"fc-classic-toR",tableClass:t=>g(t.multiMonthColumns>1&&"fc-classic-C1x fc-classic-wsy")},timeGrid:{...ma,dayCellBottomClass:"fc-classic-mhE",weekNumberHeaderClass:"fc-classic-XpK fc-classic-LMv",weekNumberHeaderInnerClass:t=>g("fc-classic-rVY fc-classic-cJ3",t.isNarrow?fe:"fc-classic-9yp"),allDayHeaderClass:"fc-classic-XpK fc-classic-LMv",allDayHeaderInnerClass:t=>g("fc-classic-rVY fc-classic-2tF fc-classic-2HE",t.isNarrow?fe:"fc-classic-9yp"),allDayDividerClass:"fc-classic-JIC fc-classic-C1x fc-classic-8ub fc-classic-k3f",slotHeaderClass:"fc-classic-LMv",slotHeaderInnerClass:t=>g("fc-classic-rVY fc-classic-cJ3",t.isNarrow?fe:"fc-classic-9yp"),slotHeaderDividerClass:"fc-classic-USt fc-classic-C1x",nowIndicatorHeaderClass:"fc-classic-rbS fc-classic-a10 fc-classic-XM3 fc-classic-rif fc-classic-jIH fc-classic-0qY",nowIndicatorLineClass:"fc-classic-ku3 fc-classic-sYT"},list:{listDayClass:t=>g(!t.isLast&&"fc-classic-zi1 fc-classic-C1x"),listItemEventClass:t=>g("fc-classic-bCs fc-classic-Apf fc-classic-dl6 fc-classic-wwb fc-classic-ku3 fc-classic-C1x",t.isInteractive?g(VS,rf):Sf),listItemEventBeforeClass:"fc-classic-GOm",listItemEventInnerClass:"fc-classic-eF2",listItemEventTimeClass:"fc-classic-88I fc-classic-yi0 fc-classic-roZ fc-classic-kMV fc-classic-TZ4 fc-classic-pKG fc-classic-IPx fc-classic-9yp",listItemEventTitleClass:t=>g("fc-classic-1El fc-classic-2KU fc-classic-TZ4 fc-classic-pKG fc-classic-9yp",t.event.url&&"fc-classic-Ogp"),noEventsClass:"fc-classic-k3f fc-classic-dl1 fc-classic-sgX fc-classic-XpK fc-classic-E9P",noEventsInnerClass:"fc-classic-OUe fc-classic-jGI fc-classic-P9h"},timeline:{rowEventClass:t=>g(t.isEnd&&"fc-classic-9hC","fc-classic-XpK"),rowEventBeforeClass:t=>!t.isStart&&`${pf} fc-classic-Bda fc-classic-5JV`,rowEventAfterClass:t=>!t.isEnd&&`${pf} fc-classic-hhi fc-classic-LaM`,rowEventInnerClass:t=>t.options.eventOverlap?"fc-classic-2rx":"fc-classic-End",rowEventTimeClass:"fc-classic-oQ2",rowEventTitleClass:"fc-classic-oQ2",rowMoreLinkClass:`fc-classic-9hC fc-classic-Ika fc-classic-wsy fc-classic-d0j fc-classic-4MR ${of} fc-classic-vwH`,rowMoreLinkInnerClass:"fc-classic-KUX fc-classic-a3B",slotHeaderAlign:t=>t.isTime?"start":"center",slotHeaderClass:t=>g("fc-classic-E9P",!t.level&&"fc-classic-pKG"),slotHeaderInnerClass:t=>g("fc-classic-fn8 fc-classic-V9v fc-classic-9yp",t.hasNavLink&&"fc-classic-Eu0"),slotHeaderDividerClass:"fc-classic-zi1 fc-classic-C1x",nowIndicatorHeaderClass:"fc-classic-n9G fc-classic-J04 fc-classic-ybF fc-classic-Pqk fc-classic-bLA fc-classic-sYT",nowIndicatorLineClass:"fc-classic-3J4 fc-classic-sYT"}}};function gf(t){return h("svg",{xmlns:"http://www.w3.org/2000/svg",className:t,width:"20",height:"20",viewBox:"0 0 24 24",fill:"none",stroke:"currentColor",strokeWidth:"2",strokeLinecap:"round",strokeLinejoin:"round",children:h("polyline",{points:"15 18 9 12 15 6"})})}function yf(t){return h("svg",{xmlns:"http://www.w3.org/2000/svg",className:t,width:"20",height:"20",viewBox:"0 0 24 24",fill:"none",stroke:"currentColor",strokeWidth:"2",strokeLinecap:"round",strokeLinejoin:"round",children:[h("polyline",{points:"11 17 6 12 11 7"}),h("polyline",{points:"18 17 13 12 18 7"})]})}function jS(t){return h("svg",{xmlns:"http://www.w3.org/2000/svg",className:t,width:"20",height:"20",viewBox:"0 0 24 24",fill:"none",stroke:"currentColor",strokeWidth:"2",strokeLinecap:"round",strokeLinejoin:"round",children:[h("line",{x1:"18",y1:"6",x2:"6",y2:"18"}),h("line",{x1:"6",y1:"6",x2:"18",y2:"18"})]})}function qS(t){return h("svg",{xmlns:"http://www.w3.org/2000/svg",className:t,width:"20",height:"20",viewBox:"0 0 24 24",fill:"none",stroke:"currentColor",strokeWidth:"2",strokeLinecap:"round",strokeLinejoin:"round",children:[h("rect",{x:"3",y:"3",width:"18",height:"18",rx:"2",ry:"2"}),h("line",{x1:"12",y1:"8",x2:"12",y2:"16"}),h("line",{x1:"8",y1:"12",x2:"16",y2:"12"})]})}function GS(t){return h("svg",{xmlns:"http://www.w3.org/2000/svg",className:t,width:"20",height:"20",viewBox:"0 0 24 24",fill:"none",stroke:"currentColor",strokeWidth:"2",strokeLinecap:"round",strokeLinejoin:"round",children:[h("rect",{x:"3",y:"3",width:"18",height:"18",rx:"2",ry:"2"}),h("line",{x1:"8",y1:"12",x2:"16",y2:"12"})]})}function Ef(t,e,n={}){let{slotRange:s,majorUnit:r="",activeRange:o}=n;return t.dates.map(i=>({key:i.toISOString(),date:i,range:s?{start:e.add(i,s.slotMinTime),end:e.add(i,s.slotMaxTime)}:{start:i,end:U(i,1)},isMajor:r?Pn(i,r,e):!1,isDisabled:o===null||o!==void 0&&!se(o,i)}))}var pa=we(),ga=class{constructor(){this.getKeysForEventDefs=C(this._getKeysForEventDefs),this.splitDateSelection=C(this._splitDateSpan),this.splitEventStore=C(this._splitEventStore),this.splitIndividualUi=C(this._splitIndividualUi),this.splitEventDrag=C(this._splitInteraction),this.splitEventResize=C(this._splitInteraction),this.eventUiBuilders={}}splitProps(e){let n=this.getKeyInfo(e),s=this.getKeysForEventDefs(e.eventStore),r=this.splitDateSelection(e.dateSelection),o=this.splitIndividualUi(e.eventUiBases,s),i=this.splitEventStore(e.eventStore,s),a=this.splitEventDrag(e.eventDrag),c=this.splitEventResize(e.eventResize),l={};this.eventUiBuilders=Oe(n,(f,m)=>this.eventUiBuilders[m]||C(XS));for(let f in n){let m=n[f],d=i[f]||pa,p=this.eventUiBuilders[f];l[f]={businessHours:m.businessHours||e.businessHours,dateSelection:r[f]||null,eventStore:d,eventUiBases:p(e.eventUiBases[""],m.ui,o[f]),eventDrag:a[f]||null,eventResize:c[f]||null,eventSelection:d.instances[e.eventSelection]?e.eventSelection:""}}return l}_splitDateSpan(e){let n={};if(e){let s=this.getKeysForDateSpan(e);for(let r of s)n[r]=e}return n}_getKeysForEventDefs(e){return Oe(e.defs,n=>this.getKeysForEventDef(n))}_splitEventStore(e,n){let{defs:s,instances:r}=e,o={};for(let i in s)for(let a of n[i])o[a]||(o[a]=we()),o[a].defs[i]=s[i];for(let i in r){let a=r[i];for(let c of n[a.defId])o[c]&&(o[c].instances[i]=a)}return o}_splitIndividualUi(e,n){let s={};for(let r in e)if(r)for(let o of n[r])s[o]||(s[o]={}),s[o][r]=e[r];return s}_splitInteraction(e){let n={};if(e){let s=this._splitEventStore(e.affectedEvents,this._getKeysForEventDefs(e.affectedEvents)),r=this._getKeysForEventDefs(e.mutatedEvents),o=this._splitEventStore(e.mutatedEvents,r),i=a=>{n[a]||(n[a]={affectedEvents:s[a]||pa,mutatedEvents:o[a]||pa,isEvent:e.isEvent})};for(let a in s)i(a);for(let a in o)i(a)}return n}};function XS(t,e,n){let s=[];t&&s.push(t),e&&s.push(e);let r={"":vi(s)};return n&&Object.assign(r,n),r}var Yr=class extends ga{getKeyInfo(){return{allDay:{},timed:{}}}getKeysForDateSpan(e){return e.allDay?["allDay"]:["timed"]}getKeysForEventDef(e){return e.allDay?Wd(e)?["timed","allDay"]:["allDay"]:["timed"]}},zr=class extends qt{sliceRange(e,n){let s=[];for(let r=0;r<n.length;r+=1){let o=pe(e,n[r]);o&&s.push({startDate:o.start,endDate:o.end,isStart:o.start.valueOf()===e.start.valueOf(),isEnd:o.end.valueOf()===e.end.valueOf(),col:r})}return s}};function tn(t,e){let n=[],s;for(s=0;s<e;s+=1)n.push([]);if(t)for(s=0;s<t.length;s+=1)n[t[s].col].push(t[s]);return n}function ba(t,e){let n=[];if(t){for(let s=0;s<e;s+=1)n[s]={affectedInstances:t.affectedInstances,isEvent:t.isEvent,segs:[]};for(let s of t.segs)n[s.col].segs.push(s)}else for(let s=0;s<e;s+=1)n[s]=null;return n}var Df=[{hours:1},{minutes:30},{minutes:15},{seconds:30},{seconds:15}];function JS(t,e,n,s,r){let o=new Date(0),i=t,a=H(0),c=n||KS(s),l=[],f=0;for(;ge(i)<ge(e);){let m=r.add(o,i),d=Gs(a,c)!==null;l.push({date:m,time:i,key:m.toISOString(),isoTimeStr:pd(m),isLabeled:d,isFirst:f===0}),i=qs(i,s),a=qs(a,s),f+=1}return l}function KS(t){let e,n,s;for(e=Df.length-1;e>=0;e-=1)if(n=H(Df[e]),s=Gs(n,t),s!==null&&s>1)return n;return t}var Zr=class extends P{constructor(){super(...arguments),this.innerElRef=Y()}render(){let{props:e}=this,{options:n,viewApi:s}=this.context,r={text:n.allDayText,view:s,isNarrow:e.isNarrow};return h(L,{tag:"div",attrs:{role:"rowheader"},className:g(u.flexRow,u.noMargin,u.noPadding,u.contentBox),style:{width:e.width},renderProps:r,generatorName:"allDayHeaderContent",customGenerator:n.allDayHeaderContent,defaultGenerator:QS,classNameGenerator:n.allDayHeaderClass,didMount:n.allDayHeaderDidMount,willUnmount:n.allDayHeaderWillUnmount,children:o=>h("div",{className:g(u.flexRow,u.noShrink,u.whiteSpacePre),ref:this.innerElRef,children:h(o,{tag:"div",className:D(n.allDayHeaderInnerClass,r)})})})}componentDidMount(){this._isUnmounting=!1;let{props:e}=this,n=this.innerElRef.current;this.disconnectInnerWidth=xn(n,s=>{this._isUnmounting||k(e.innerWidthRef,s)})}componentWillUnmount(){this._isUnmounting=!0,this.disconnectInnerWidth(),k(this.props.innerWidthRef,null)}};function QS(t){return t.text}var Vr=class extends ue{constructor(){super(...arguments),this.state={},this.heightRef=Y(),this.handleMoreLinkEl=e=>{this.disconnectMoreLinkHeight?.(),this.disconnectMoreLinkHeight=void 0,e&&(this.disconnectMoreLinkHeight=qe(e,n=>{this._isUnmounting||this.setState({moreLinkHeight:n})}))},this.handleRootEl=e=>{this.rootEl=e,e?this.context.registerInteractiveComponent(this,{el:e}):this.context.unregisterInteractiveComponent(this)}}render(){let{props:e,state:n}=this,s=!e.forPrint&&Ln(e.dayMaxEvents,e.dayMaxEventRows)==="auto";return h(N,{children:[h(Un,{...e,moreLinkHeight:n.moreLinkHeight,rootElRef:this.handleRootEl,heightRef:this.heightRef}),s&&h(Gt,{num:1,display:"row",isNarrow:e.cellIsNarrow,isMicro:e.cellIsMicro,elRef:this.handleMoreLinkEl,className:u.offscreen,attrs:{"aria-hidden":!0,inert:""}})]})}componentDidMount(){this._isUnmounting=!1}componentWillUnmount(){this._isUnmounting=!0,this.disconnectMoreLinkHeight?.()}queryHit(e,n,s,r){let{props:o,heightRef:i}=this,a=o.cells.length,{col:c,left:l,right:f}=Pr(n,r,o.colWidth,a,e),m=o.cells[c],d=m.date,p=U(d,1);return{dateProfile:o.dateProfile,dateSpan:{range:{start:d,end:p},allDay:!0,...m.dateSpanProps},getDayEl:()=>Hr(this.rootEl,c),rect:{left:l,right:f,top:0,bottom:i.current},layer:0}}};function Cf(t,e,n=0,s,r){if(!s||!r)return[void 0,!1];let o=Math.max(s+1,n),i=r/e,a,c;return t&&i>=o?(a=!0,c=i):(a=!1,c=o),[c,a]}function jr(t,e,n){return n||(n=B(t)),If(H(t.valueOf()-n.valueOf()),e)}function If(t,e){let n=ge(e.slotMinTime),s=ge(e.slotMaxTime),r=(t.milliseconds-n)/(s-n);return r=Math.max(0,r),r=Math.min(1,r),r}function eb(t,e,n,s,r,o,i){let a=[];if(r!=null){let c=r*s;for(let l of t){let f=jr(l.startDate,e,n),m=jr(l.endDate,e,n),d=f*c,p=m*c,v=p-d;o!=null&&v<o&&(v=o,p=d+v),a.push({start:d,end:p,size:v,isShort:v<=i})}}return a}function tb(t,e,n,s){let r=[],o=new Map;for(let a=0;a<t.length;a+=1){let c=t[a],l=e[a];if(l){let f={...c,key:c.eventRange.instance.instanceId,start:l.start,end:l.end,orderIndex:a};r.push(f),o.set(f,l)}}let i=nb(r,s??1/0,{orderStrict:n??!1});return{placements:i.domOrderedPlacements.map(a=>{let c=a.sourceSeg;return{seg:c,segVertical:o.get(c),levelCoord:a.levelCoord,thickness:a.thickness,stackDepth:a.backwardDepth,stackForward:a.forwardDepth}}),hiddenGroups:i.moreLinkGroups.map(a=>{let c=a.hiddenSlices.map(l=>l.sourceSeg);return{key:a.key,start:a.start,end:a.end,segs:c}})}}function nb(t,e,n){let{segLevels:s,excludedSegs:r}=zn(t,n.orderStrict,e),o=sb(s),i=ju(Qt(r));return{domOrderedPlacements:Gu(o),moreLinkGroups:i}}function sb(t){let e=t.map((c,l)=>c.map(f=>({sourceSeg:f,start:f.start,end:f.end,isStart:f.isStart,isEnd:f.isEnd,levelIndex:l}))),n=Ht(e),s=new Map,r=new Map(n.map(c=>[c.sourceSeg.key,c.sourceSeg.key]));for(let c of n){let l=[];for(let f=c.levelIndex+1;f<t.length;f+=1)l.push(...Se(e[f],c));s.set(c.sourceSeg.key,l);for(let f of l)rb(r,c.sourceSeg.key,f.sourceSeg.key)}let o=new Map;for(let c of n){let l=Xn(r,c.sourceSeg.key);o.set(l,Math.max(o.get(l)??0,c.levelIndex))}let i=new Map(n.map(c=>[c.sourceSeg.key,0])),a=new Map(n.map(c=>[c.sourceSeg.key,0]));for(let c of n){let l=i.get(c.sourceSeg.key)+1;for(let f of s.get(c.sourceSeg.key))i.set(f.sourceSeg.key,Math.max(i.get(f.sourceSeg.key),l))}for(let c=n.length-1;c>=0;c-=1){let l=n[c],f=0;for(let m of s.get(l.sourceSeg.key))f=Math.max(f,a.get(m.sourceSeg.key)+1);a.set(l.sourceSeg.key,f)}return n.map(c=>{let l=c.sourceSeg.key,f=o.get(Xn(r,l))+1,m=f;for(let v of s.get(l))m=Math.min(m,v.levelIndex);let d=c.levelIndex/f,p=(m-c.levelIndex)/f;return{...c,levelCoord:d,thickness:p,levelEndCoord:d+p,backwardDepth:i.get(l),forwardDepth:a.get(l)}})}function Xn(t,e){let n=t.get(e);if(n===e)return e;let s=Xn(t,n);return t.set(e,s),s}function rb(t,e,n){let s=Xn(t,e),r=Xn(t,n);s!==r&&t.set(r,s)}var ob=50,ib=typeof navigator<"u"&&navigator.userAgent.toLowerCase().includes("firefox");function Ma(t,e){return t&&(e==="stack"||e!=="grid"&&ib)?"stack":"positioned"}var ab=F({hour:"numeric",minute:"2-digit",meridiem:!1}),qr=class extends P{render(){let{props:e}=this;return h(He,{...e,display:"column",level:e.level,isNarrow:e.isNarrow,isShort:e.isShort,className:e.isLiquid?u.liquid:"",disableLiquid:!e.isLiquid,defaultTimeFormat:ab})}},ya=class extends P{render(){let{props:e}=this;return h("div",{className:g(u.abs,u.flexCol,u.end0,u.z9999),style:{top:e.top,height:e.height},children:h(Fn,{className:u.liquid,display:"column",allDayDate:null,segs:e.hiddenSegs,hiddenSegs:e.hiddenSegs,dateSpanProps:e.dateSpanProps,dateProfile:e.dateProfile,todayRange:e.todayRange,popoverContent:()=>Rf(e.hiddenSegs,e,!1),forceTimed:!0,isNarrow:e.isNarrow,isMicro:e.isMicro})})}},cb=t=>h(We.Consumer,{children:e=>{let{options:n}=e;return h("div",{className:g(t.className,n.nowIndicatorDotClass),style:t.style})}}),lb=t=>h(We.Consumer,{children:e=>{let{options:n}=e,s={date:e.dateEnv.toDate(t.date),view:e.viewApi};return h(L,{elRef:t.elRef,tag:t.tag||"div",attrs:t.attrs,className:t.className,style:t.style,renderProps:s,generatorName:"nowIndicatorLineContent",customGenerator:n.nowIndicatorLineContent,classNameGenerator:n.nowIndicatorLineClass,didMount:n.nowIndicatorLineDidMount,willUnmount:n.nowIndicatorLineWillUnmount,children:t.children})}});function db(t){let e=t.totalHeight!=null?t.totalHeight*jr(t.nowDate,t.dateProfile,t.dayDate):void 0;return h("div",{className:g(u.fill,u.pointerEventsNone,u.z2),children:[h(lb,{className:g(u.fillX,u.noMarginX,u.borderlessX),style:{top:e},date:t.nowDate}),(t.showDot??!0)&&h(cb,{className:g(u.abs,u.start0),style:{top:e}})]})}var va=class extends P{constructor(){super(...arguments),this.sortEventSegs=C(Ft),this.getDateMeta=C(Be)}render(){let{props:e,context:n}=this,{options:s,dateEnv:r}=n,o=s.selectMirror,i=e.eventDrag&&e.eventDrag.segs||e.eventResize&&e.eventResize.segs||o&&e.dateSelectionSegs||[],a=this.getDateMeta(e.date,r,e.dateProfile,e.todayRange),c=g(u.borderlessY,u.borderlessEnd,!e.borderStart&&u.borderlessStart,e.width==null&&u.liquid,u.rel,u.z1),l={width:e.width},f=this.getIsStack(),m={...a,...e.renderProps,isStack:f,isNarrow:e.isNarrow,isMajor:e.isMajor,view:n.viewApi};if(a.isDisabled)return h("div",{role:"gridcell","aria-disabled":!0,className:g(D(s.dayLaneClass,m),c),style:l});let d=g(D(s.dayLaneInnerClass,m),!f&&u.fill,u.z1),p=this.sortEventSegs(e.fgEventSegs,s.eventOrder);return h(L,{tag:"div",attrs:{...e.attrs,role:"gridcell",...a.isToday?{"aria-current":"date"}:{},"data-date":Ye(e.date)},className:c,style:l,renderProps:m,generatorName:void 0,classNameGenerator:s.dayLaneClass,didMount:s.dayLaneDidMount,willUnmount:s.dayLaneWillUnmount,children:()=>h(N,{children:[this.renderFillSegs(e.businessHourSegs,"non-business"),this.renderFillSegs(e.bgEventSegs,"bg-event"),this.renderFillSegs(e.dateSelectionSegs,"highlight"),h("div",{className:d,children:this.renderFgSegs(p,!1)}),!!i.length&&h("div",{className:d,children:this.renderFgSegs(i,!0)}),this.renderNowIndicator(e.nowIndicatorSegs)]})})}renderFgSegs(e,n){let{props:s}=this;return this.getIsStack()?Rf(e,s,n):n?this.renderPositionedMirrorSegs(e):this.renderPositionedFgSegs(e)}renderPositionedFgSegs(e){let{eventMaxStack:n,eventOrderStrict:s}=this.context.options,r=this.computeSegVerticals(e),{placements:o,hiddenGroups:i}=tb(e,r,s,n);return h(N,{children:[o.map(a=>this.renderPositionedSeg(a.seg,a.segVertical,this.computeSegHStyle(a),a.stackDepth,!1)),this.renderHiddenGroups(i)]})}renderPositionedMirrorSegs(e){let n=this.computeSegVerticals(e);return e.map((s,r)=>this.renderPositionedSeg(s,n[r]||{},{left:0,right:0,zIndex:0},0,!0))}renderPositionedSeg(e,n,s,r,o){let{props:i}=this,{eventRange:a}=e,{instanceId:c}=a.instance,l=c===i.eventSelection;l&&(s.zIndex+=1e3);let f=!!(i.eventDrag&&i.eventDrag.affectedInstances[c]),m=!!(i.eventResize&&i.eventResize.affectedInstances[c]),d=!o&&(f||m);return h("div",{className:g(u.abs,u.flexCol),style:{visibility:d?"hidden":void 0,top:n.start,height:n.size,...s},children:h(qr,{eventRange:a,slicedStart:e.startDate,slicedEnd:e.endDate,isStart:e.isStart,isEnd:e.isEnd,isDragging:f,isResizing:m,isMirror:o,isSelected:l,level:r,isNarrow:i.isNarrow,isShort:n.isShort||!1,isLiquid:!0,...xe(a,i.todayRange,i.nowDate,i.nowMs)})},c)}computeSegVerticals(e){let{props:n,context:s}=this,r=n.slatHeight!=null;return eb(e,n.dateProfile,n.date,n.slatCnt,n.slatHeight??ob,r?s.options.eventMinHeight:void 0,s.options.eventShortHeight)}renderHiddenGroups(e){let{dateSpanProps:n,dateProfile:s,todayRange:r,nowDate:o,nowMs:i,eventSelection:a,eventDrag:c,eventResize:l,isNarrow:f,isMicro:m}=this.props;return h(N,{children:e.map(d=>h(ya,{hiddenSegs:d.segs,top:d.start,height:d.end-d.start,isNarrow:f,isMicro:m,dateSpanProps:n,dateProfile:s,todayRange:r,nowDate:o,nowMs:i,eventSelection:a,eventDrag:c,eventResize:l},d.key))})}renderFillSegs(e,n){let{props:s,context:r}=this,o=this.computeSegVerticals(e);return h(N,{children:e.map((i,a)=>{let{eventRange:c}=i,l=o[a]||{};return h("div",{className:u.fillX,style:{top:l.start,height:l.size,marginInlineStart:-1},children:n==="bg-event"?h(Bn,{eventRange:c,isStart:i.isStart,isEnd:i.isEnd,isNarrow:s.isNarrow,isShort:l.isShort||!1,isVertical:!0,...xe(c,s.todayRange,s.nowDate,s.nowMs)}):ta(n,r.options)},ur(c))})})}renderNowIndicator(e){let{props:n}=this;if(!(n.forPrint||this.getIsStack()))return e.map((s,r)=>h(db,{nowDate:s.startDate,dayDate:n.date,dateProfile:n.dateProfile,totalHeight:n.slatHeight!=null?n.slatHeight*n.slatCnt:void 0,showDot:s.showDot??!0},r))}computeSegHStyle(e){let{options:n}=this.context,s=n.slotEventOverlap,r=e.levelCoord,o=e.levelCoord+e.thickness;s&&(o=Math.min(1,r+(o-r)*2));let i={zIndex:e.stackDepth+1,insetInlineStart:si(r),insetInlineEnd:si(1-o),marginInlineEnd:void 0};return s&&e.stackForward&&(i.marginInlineEnd=20),i}getIsStack(){let{eventPrintLayout:e}=this.context.options;return Ma(this.props.forPrint,e)==="stack"}};function Rf(t,{todayRange:e,nowDate:n,nowMs:s,eventSelection:r,eventDrag:o,eventResize:i},a){return h(N,{children:t.map(c=>{let{eventRange:l}=c,{instanceId:f}=l.instance,m=!!(o&&o.affectedInstances[f]),d=!!(i&&i.affectedInstances[f]),p=m||d;return h("div",{className:u.breakInsideAvoid,style:{visibility:p?"hidden":void 0},children:h(qr,{eventRange:l,slicedStart:c.startDate,slicedEnd:c.endDate,isStart:c.isStart,isEnd:c.isEnd,isDragging:m,isResizing:d,isMirror:a,isSelected:f===r,level:0,isShort:!1,isNarrow:!1,disableResizing:!0,...xe(l,e,n,s)})},f)})})}var Jn=class extends ue{constructor(){super(...arguments),this.processSlotOptions=C(ub),this.handleRootEl=e=>{this.rootEl=e,e?this.context.registerInteractiveComponent(this,{el:e,isHitComboAllowed:this.props.isHitComboAllowed}):this.context.unregisterInteractiveComponent(this)}}render(){let{props:e}=this;return h("div",{role:e.role,className:g(e.className,u.flexRow),ref:this.handleRootEl,children:e.cells.map((n,s)=>h(va,{dateProfile:e.dateProfile,nowDate:e.nowDate,nowMs:e.nowMs,todayRange:e.todayRange,date:n.date,isMajor:n.isMajor,slatCnt:e.slatCnt,renderProps:n.renderProps,attrs:n.attrs,dateSpanProps:n.dateSpanProps,forPrint:e.forPrint,borderStart:!!s,isNarrow:e.cellIsNarrow,isMicro:e.cellIsMicro,fgEventSegs:e.fgEventSegsByCol[s],bgEventSegs:e.bgEventSegsByCol[s],businessHourSegs:e.businessHourSegsByCol[s],nowIndicatorSegs:e.nowIndicatorSegsByCol[s],dateSelectionSegs:e.dateSelectionSegsByCol[s],eventDrag:e.eventDragByCol[s],eventResize:e.eventResizeByCol[s],eventSelection:e.eventSelection,width:e.colWidth,slatHeight:e.slatHeight},n.key))})}queryHit(e,n,s,r){let{dateProfile:o,cells:i,colWidth:a,slatHeight:c}=this.props,{dateEnv:l,options:f}=this.context,{snapDuration:m,snapsPerSlot:d}=this.processSlotOptions(f.slotDuration,f.snapDuration),p=i.length,{col:v,left:y,right:M}=Pr(n,r,a,p,e),b=i[v],T=Math.floor(s/c),w=T*c,R=(s-w)/c,I=Math.floor(R*d),$=T*d+I,z=qs(o.slotMinTime,md(m,$)),_=l.add(b.date,z),O=l.add(_,m);return{dateProfile:o,dateSpan:{range:{start:_,end:O},allDay:!1,...b.dateSpanProps},getDayEl:()=>Hr(this.rootEl,v),rect:{left:y,right:M,top:w,bottom:w+c},layer:0}}};Jn.addPropsEquality({style:Ie});function ub(t,e){let n=e||t,s=Gs(t,n);return s===null&&(n=t,s=1),{snapDuration:n,snapsPerSlot:s}}var fb=t=>h(We.Consumer,{children:e=>{let{options:n}=e,s={date:e.dateEnv.toDate(t.date),view:e.viewApi};return h(L,{elRef:t.elRef,tag:t.tag||"div",attrs:t.attrs,className:t.className,style:t.style,renderProps:s,generatorName:"nowIndicatorHeaderContent",customGenerator:n.nowIndicatorHeaderContent,classNameGenerator:n.nowIndicatorHeaderClass,didMount:n.nowIndicatorHeaderDidMount,willUnmount:n.nowIndicatorHeaderWillUnmount,children:t.children})}});function $f(t){return h("div",{className:g(u.fill,u.crop,u.pointerEventsNone,u.z2),children:h(fb,{className:u.abs,style:{top:t.totalHeight!=null?t.totalHeight*jr(t.nowDate,t.dateProfile):void 0},date:t.nowDate})})}var hb=F({hour:"numeric",minute:"2-digit",omitZeroMinute:!0,meridiem:"short"}),Gr=class extends P{constructor(){super(...arguments),this.createRenderProps=C(mb),this.innerElRef=Y()}render(){let{props:e,context:n}=this,{options:s}=n,r=s.slotHeaderFormat==null?hb:Array.isArray(s.slotHeaderFormat)?F(s.slotHeaderFormat[0]):F(s.slotHeaderFormat),o=this.createRenderProps(e.date,e.time,!e.isLabeled,e.isNarrow,e.isFirst,r,n),i=g(e.liquidHeight&&u.liquid,u.flexRow,u.alignStart,u.noMargin,u.noPadding,u.borderlessX,u.borderlessBottom,!e.borderTop&&u.borderlessTop);return e.isLabeled?h(L,{tag:"div",attrs:{"data-time":e.isoTimeStr},style:{height:e.height},className:i,renderProps:o,generatorName:"slotHeaderContent",customGenerator:s.slotHeaderContent,defaultGenerator:pb,classNameGenerator:s.slotHeaderClass,didMount:s.slotHeaderDidMount,willUnmount:s.slotHeaderWillUnmount,children:a=>h("div",{ref:this.innerElRef,className:g(u.noShrink,u.whiteSpaceNoWrap,u.flexRow),children:h(a,{tag:"div",className:D(s.slotHeaderInnerClass,o)})})}):h("div",{className:g(D(s.slotHeaderClass,o),i),style:{height:e.height}})}componentDidMount(){this._isUnmounting=!1;let{props:e}=this,n=this.innerElRef.current;n&&(this.disconnectInnerSize=ot(n,(s,r)=>{this._isUnmounting||(k(e.innerWidthRef,s),k(e.innerHeightRef,r))}))}componentWillUnmount(){let{props:e}=this;this._isUnmounting=!0,this.disconnectInnerSize&&(this.disconnectInnerSize(),k(e.innerWidthRef,null),k(e.innerHeightRef,null))}};function mb(t,e,n,s,r,o,i){return{...Be(t,i.dateEnv),level:0,text:Z(i.dateEnv.formatToParts(t,o)),time:e,isMajor:!1,isMinor:n,isTime:!0,isNarrow:s,hasNavLink:!1,isFirst:r,view:i.viewApi}}function pb(t){return t.text}var Xr=class extends P{constructor(){super(...arguments),this.getDateMeta=C(Be)}render(){let{props:e,context:n}=this,{options:s}=n,r={...this.getDateMeta(e.date,n.dateEnv),time:e.time,isMajor:!1,isMinor:!e.isLabeled,view:n.viewApi};return h(L,{tag:"div",attrs:{"data-time":e.isoTimeStr},className:g(u.noMargin,u.noPadding,u.liquid,u.borderlessX,u.borderlessBottom,!e.borderTop&&u.borderlessTop),renderProps:r,generatorName:void 0,classNameGenerator:s.slotLaneClass,didMount:s.slotLaneDidMount,willUnmount:s.slotLaneWillUnmount})}},gb=F({week:"short"}),Jr=class extends P{constructor(){super(...arguments),this.innerElRef=Y()}render(){let{props:e,context:n}=this,{options:s,dateEnv:r}=n,o=e.dateProfile.renderRange,a=_e(o.start,o.end)===1&&s.navLinks,c=o.start,l=Ge(n,c,"week"),f=r.computeWeekNumber(c),m=r.formatToParts(c,s.weekNumberFormat||gb),d=Z(m),p=r.toDate(c),v={num:f,text:d,textParts:m,date:p,isNarrow:e.isNarrow,hasNavLink:a,options:{dayMinWidth:s.dayMinWidth}};return h(L,{tag:"div",attrs:{role:"gridcell","aria-label":l},className:g(u.flexRow,u.noMargin,u.noPadding,e.isLiquid?u.liquid:u.contentBox),style:{width:e.width},renderProps:v,generatorName:"weekNumberHeaderContent",customGenerator:s.weekNumberHeaderContent,defaultGenerator:vt,classNameGenerator:s.weekNumberHeaderClass,didMount:s.weekNumberHeaderDidMount,willUnmount:s.weekNumberHeaderWillUnmount,children:y=>h("div",{ref:this.innerElRef,className:g(u.flexRow,u.noShrink,u.whiteSpaceNoWrap),children:h(y,{tag:"div",attrs:a?it(n,o.start,"week",l):{"aria-label":l},className:D(s.weekNumberHeaderInnerClass,v)})})})}componentDidMount(){this._isUnmounting=!1;let{props:e}=this,n=this.innerElRef.current;this.disconnectInnerSize=ot(n,(s,r)=>{this._isUnmounting||(k(e.innerWidthRef,s),k(e.innerHeightRef,r))})}componentWillUnmount(){let{props:e}=this;this._isUnmounting=!0,this.disconnectInnerSize(),k(e.innerWidthRef,null),k(e.innerHeightRef,null)}};function kf(t){return h("div",{role:"gridcell",className:t.isLiquid?u.liquid:u.contentBox,style:{width:t.width}})}var Kr=class extends P{constructor(){super(...arguments),this.state={headerTierHeights:[]},this.headerLabelInnerWidthRefMap=new J(()=>{X(this.handleAxisWidths)}),this.headerLabelInnerHeightRefMap=new J(()=>{X(this.handleHeaderHeights)}),this.headerMainInnerHeightRefMap=new J(()=>{X(this.handleHeaderHeights)}),this.handleAllDayLabelInnerWidth=e=>{this.allDayLabelInnerWidth=e,X(this.handleAxisWidths)},this.slatLabelInnerWidthRefMap=new J(()=>{X(this.handleAxisWidths)}),this.slatLabelInnerHeightRefMap=new J(()=>{X(this.handleSlatInnerHeights)}),this.headerScrollerRef=Y(),this.allDayScrollerRef=Y(),this.mainScrollerRef=Y(),this.footScrollerRef=Y(),this.axisScrollerRef=Y(),this.handleTotalWidth=e=>{this._isUnmounting||this.setState({totalWidth:e})},this.handleBodyHeight=e=>{this._isUnmounting||this.setState({bodyHeight:e})},this.handleClientWidth=e=>{this._isUnmounting||this.setState({clientWidth:e})},this.handleClientHeight=e=>{this._isUnmounting||this.setState({clientHeight:e})},this.handleStickyBottomScrollbarWidth=e=>{this._isUnmounting||this.setState({sticykBottomScrollbarWidth:e})},this.handleHeaderHeights=()=>{if(this._isUnmounting)return;let e=this.headerLabelInnerHeightRefMap.current,n=this.headerMainInnerHeightRefMap.current,s=[];for(let[r,o]of n.entries())s[r]=Math.max(e.get(r)||0,o);this.setState({headerTierHeights:s})},this.handleSlatInnerHeights=()=>{if(this._isUnmounting)return;let e=this.slatLabelInnerHeightRefMap.current,n=0;for(let s of e.values())n=Math.max(n,s);this.state.slatInnerHeight!==n&&this.setState({slatInnerHeight:n})},this.handleAxisWidths=()=>{if(this._isUnmounting)return;let e=this.headerLabelInnerWidthRefMap.current,n=this.slatLabelInnerWidthRefMap.current,s=this.allDayLabelInnerWidth||0;for(let r of e.values())s=Math.max(s,r);for(let r of n.values())s=Math.max(s,r);this.state.axisWidth!==s&&this.setState({axisWidth:s})}}render(){let{props:e,state:n,context:s,headerLabelInnerWidthRefMap:r,headerLabelInnerHeightRefMap:o,headerMainInnerHeightRefMap:i,slatLabelInnerWidthRefMap:a,slatLabelInnerHeightRefMap:c}=this,{nowDate:l,headerTiers:f,forPrint:m}=e,d=l.valueOf()-B(l).valueOf(),{axisWidth:p,totalWidth:v,clientWidth:y,clientHeight:M,bodyHeight:b,sticykBottomScrollbarWidth:T}=n,{options:w}=s,{borderlessX:R,borderlessTop:I,borderlessBottom:$}=ve(w),z=v!=null&&y!=null&&p!=null?v-y-(p+1):void 0,_=!m&&!ie(w),O=!m&&Yt(w),W=!m&&gr(w),q=Ma(m,w.eventPrintLayout)==="stack",j=m&&!q,Ee=m&&q,re=e.cells.length,[ae,K]=xr(re,e.dayMinWidth,y),ce=K??(y!=null?y/re:void 0),he=ce!=null&&ce<=en,Tt=he||ce!=null&&ce<=w.dayNarrowWidth,Qn=e.slatMetas.length,[ct,es]=Cf(_&&w.expandRows,Qn,w.slotMinHeight,n.slatInnerHeight,M);this.slatHeight=ct;let Ia=(ct||0)*Qn,Ra=j?Ia:void 0,ro=_&&!w.expandRows&&M!=null&&M>Ia,$a=w.dayHeaders?f.length+1:1,ka=W?T:b!=null&&M!=null?b-M:void 0;return h(N,{children:[w.dayHeaders&&h("div",{className:g(D(w.tableHeaderClass,{isSticky:O,borderlessX:R,borderlessTop:I,borderlessBottom:$,multiMonthColumns:0}),u.flexCol,O&&u.tableHeaderSticky,u.z1),children:[h("div",{className:u.flexRow,children:[h("div",{role:"rowgroup",className:u.contentBox,style:{width:p},children:f.map((be,te)=>h("div",{role:"row","aria-rowindex":te+1,className:g(w.dayHeaderRowClass,u.flexRow,u.contentBox,u.borderlessX,u.borderlessTop,te===e.headerTiers.length-1&&u.borderlessBottom),style:{height:n.headerTierHeights[te]},children:w.weekNumbers&&be.isDateRow?h(Jr,{dateProfile:e.dateProfile,innerWidthRef:r.createRef(te),innerHeightRef:o.createRef(te),width:void 0,isLiquid:!0,isNarrow:Tt}):h(kf,{width:void 0,isLiquid:!0})},te))}),h("div",{className:D(w.slotHeaderDividerClass,{inTableHeader:!0,options:{dayMinWidth:w.dayMinWidth}})}),h(de,{horizontal:!0,hideScrollbars:!0,className:g(u.flexRow,u.liquid),ref:this.headerScrollerRef,children:[h("div",{role:"rowgroup",className:ae==null?u.liquid:"",style:{width:ae},children:e.headerTiers.map((be,te)=>V(Kt,{...be,key:te,role:"row",rowIndex:te,borderBottom:te<e.headerTiers.length-1,height:n.headerTierHeights[te],colWidth:K,viewportWidth:y,innerHeightRef:i.createRef(te),cellIsNarrow:Tt,cellIsMicro:he,rowLevel:e.headerTiers.length-te-1}))}),!!z&&h("div",{className:g(D(w.fillerClass,{inTableHeader:!0}),u.borderlessY,u.borderlessEnd),style:{minWidth:z}})]})]}),h("div",{className:D(w.dayHeaderDividerClass,{isSticky:O,multiMonthColumns:0,options:{allDaySlot:!!w.allDaySlot}})})]}),h("div",{role:"rowgroup",className:g(D(w.tableBodyClass,{borderlessX:R,borderlessTop:I,borderlessBottom:$,multiMonthColumns:0}),u.flexCol,_&&u.liquid,u.isolate,u.z0),children:[w.allDaySlot&&h(N,{children:[h("div",{role:"row","aria-rowindex":$a,className:g(u.flexRow,u.z1),children:[h(Zr,{width:p,innerWidthRef:this.handleAllDayLabelInnerWidth,isNarrow:Tt}),h("div",{className:D(w.slotHeaderDividerClass,{inTableHeader:!1,options:{dayMinWidth:w.dayMinWidth}})}),h(de,{horizontal:!0,hideScrollbars:!0,className:g(u.flexRow,u.liquidX),ref:this.allDayScrollerRef,children:[h("div",{className:u.flexRow,style:{width:ae},children:h(Vr,{dateProfile:e.dateProfile,todayRange:e.todayRange,cells:e.cells,showDayNumbers:!1,forPrint:m,isHitComboAllowed:e.isHitComboAllowed,className:g(u.borderless,u.liquidX),cellIsNarrow:Tt,cellIsMicro:he,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,dateSelectionSegs:e.dateSelectionSegs,eventSelection:e.eventSelection,eventDrag:e.eventDrag,eventResize:e.eventResize,dayMaxEvents:e.dayMaxEvents,dayMaxEventRows:e.dayMaxEventRows,colWidth:K})}),!!z&&h("div",{className:g(D(w.fillerClass,{inTableHeader:!1}),u.borderlessY,u.borderlessEnd),style:{minWidth:z}})]})]}),h("div",{className:g(w.allDayDividerClass,u.z2)})]}),h("div",{role:"row","aria-rowindex":$a+(w.allDaySlot?1:0),className:g(u.flexRow,u.rel,_&&u.liquid,u.z0),children:[h(de,{vertical:_,hideScrollbars:!0,className:g(u.flexCol,u.contentBox),style:{width:p},ref:this.axisScrollerRef,clientHeightRef:this.handleBodyHeight,children:!Ee&&h(N,{children:h("div",{role:"rowheader","aria-label":w.timedText,className:g(u.flexCol,u.grow,u.rel),style:{height:Ra},children:[h("div",{"aria-hidden":!0,className:g(u.flexCol,_&&w.expandRows&&u.grow,j&&u.fillX),children:e.slatMetas.map((be,te)=>V(Gr,{...be,key:be.key,innerWidthRef:a.createRef(be.key),innerHeightRef:c.createRef(be.key),borderTop:!!te,isNarrow:Tt,height:es?void 0:ct,liquidHeight:es}))}),!m&&w.nowIndicator&&se(e.dateProfile.currentRange,l)&&d>=e.dateProfile.slotMinTime.milliseconds&&d<e.dateProfile.slotMaxTime.milliseconds&&h($f,{nowDate:l,dateProfile:e.dateProfile,totalHeight:ct!=null?ct*Qn:void 0}),!!(ro||ka)&&h("div",{className:g(D(w.fillerClass,{inTableHeader:!1}),u.borderlessX,u.borderlessBottom,ro&&u.liquid),style:{minHeight:ka}})]})})}),h("div",{className:D(w.slotHeaderDividerClass,{inTableHeader:!1,options:{dayMinWidth:w.dayMinWidth}})}),h("div",{className:g(u.flexCol,u.liquid),children:[h(de,{vertical:_,horizontal:!0,hideScrollbars:W||m,className:g(u.flexCol,u.rel,_&&u.liquid),ref:this.mainScrollerRef,clientWidthRef:this.handleClientWidth,clientHeightRef:this.handleClientHeight,children:h("div",{className:g(u.flexCol,u.grow,u.rel),style:{width:ae,height:Ra},children:[h(Jn,{dateProfile:e.dateProfile,nowDate:e.nowDate,nowMs:e.nowMs,todayRange:e.todayRange,cells:e.cells,slatCnt:Qn,forPrint:m,isHitComboAllowed:e.isHitComboAllowed,className:Ee?"":u.fill,fgEventSegsByCol:e.fgEventSegsByCol,bgEventSegsByCol:e.bgEventSegsByCol,businessHourSegsByCol:e.businessHourSegsByCol,nowIndicatorSegsByCol:e.nowIndicatorSegsByCol,dateSelectionSegsByCol:e.dateSelectionSegsByCol,eventDragByCol:e.eventDragByCol,eventResizeByCol:e.eventResizeByCol,eventSelection:e.eventSelection,colWidth:K,slatHeight:ct,cellIsNarrow:Tt,cellIsMicro:he}),!Ee&&h(N,{children:[h("div",{"aria-hidden":!0,className:g(u.flexCol,_&&w.expandRows&&u.grow,j?u.fillX:u.rel),children:e.slatMetas.map((be,te)=>h("div",{className:g(u.flexRow,es&&u.liquid),style:{height:es?"":ct},children:V(Xr,{...be,key:be.key,borderTop:!!te})},be.key))}),ro&&h("div",{className:g(D(w.fillerClass,{inTableHeader:!1}),u.borderlessX,u.borderlessBottom,u.liquid)})]})]})}),!!W&&h(Vn,{isSticky:!0,canvasWidth:ae,scrollerRef:this.footScrollerRef,scrollbarWidthRef:this.handleStickyBottomScrollbarWidth})]})]})]}),h(at,{widthRef:this.handleTotalWidth})]})}componentDidMount(){this._isUnmounting=!1,this.initScrollers(),this.updateSlatHeight()}componentDidUpdate(){this.updateScrollers(),this.updateSlatHeight()}componentWillUnmount(){this._isUnmounting=!0,this.destroyScrollers(),this.prevSlatHeight=void 0,k(this.props.slatHeightRef,null)}updateSlatHeight(){this.prevSlatHeight!==this.slatHeight&&k(this.props.slatHeightRef,this.prevSlatHeight=this.slatHeight)}initScrollers(){let e=yr(this.context.pluginHooks);this.dayScroller=new e(!0),this.timeScroller=new e,k(this.props.dayScrollerRef,this.dayScroller),k(this.props.timeScrollerRef,this.timeScroller),this.updateScrollers()}updateScrollers(){this.dayScroller.handleChildren([this.headerScrollerRef.current,this.allDayScrollerRef.current,this.mainScrollerRef.current,this.footScrollerRef.current]),this.timeScroller.handleChildren([this.axisScrollerRef.current,this.mainScrollerRef.current])}destroyScrollers(){k(this.props.dayScrollerRef,null),k(this.props.timeScrollerRef,null)}};Kr.addPropsEquality({headerTierHeights:Ve});var Sa=class extends P{constructor(){super(...arguments),this.state={},this.headerLabelInnerWidthRefMap=new J(()=>{X(this.handleAxisInnerWidths)}),this.handleAllDayLabelInnerWidth=e=>{this.allDayLabelInnerWidth=e,X(this.handleAxisInnerWidths)},this.handleWeekNumberInnerWidth=e=>{this.weekNumberInnerWidth=e,X(this.handleAxisInnerWidths)},this.slatLabelInnerWidthRefMap=new J(()=>{X(this.handleAxisInnerWidths)}),this.slatLabelInnerHeightRefMap=new J(()=>{X(this.handleSlatInnerHeights)}),this.handleTotalWidth=e=>{this._isUnmounting||requestAnimationFrame(()=>{this._isUnmounting||this.setState({totalWidth:e})})},this.handleClientWidth=e=>{this._isUnmounting||this.setState({clientWidth:e})},this.handleClientHeight=e=>{this._isUnmounting||this.setState({clientHeight:e})},this.handleAxisInnerWidths=()=>{if(this._isUnmounting)return;let e=this.headerLabelInnerWidthRefMap.current,n=this.slatLabelInnerWidthRefMap.current,s=Math.max(this.weekNumberInnerWidth||0,this.allDayLabelInnerWidth||0);for(let r of e.values())s=Math.max(s,r);for(let r of n.values())s=Math.max(s,r);this.state.axisWidth!==s&&this.setState({axisWidth:s})},this.handleSlatInnerHeights=()=>{if(this._isUnmounting)return;let e=this.slatLabelInnerHeightRefMap.current,n=0;for(let s of e.values())n=Math.max(n,s);this.state.slatInnerHeight!==n&&this.setState({slatInnerHeight:n})}}render(){let{props:e,state:n,context:s,slatLabelInnerWidthRefMap:r,slatLabelInnerHeightRefMap:o,headerLabelInnerWidthRefMap:i}=this,{nowDate:a,forPrint:c}=e,l=a.valueOf()-B(a).valueOf(),{axisWidth:f,clientWidth:m,totalWidth:d}=n,{options:p}=s,{borderlessX:v,borderlessTop:y,borderlessBottom:M}=ve(p),b=d!=null&&m!=null&&!c?d-m:void 0,T=!c&&!ie(p),w=!c&&Yt(p),R=e.slatMetas.length,[I,$]=Cf(T&&p.expandRows,R,p.slotMinHeight,n.slatInnerHeight,n.clientHeight);this.slatHeight=I;let z=(I||0)*R,_=T&&!p.expandRows&&n.clientHeight!=null&&n.clientHeight>z,O=Ma(c,p.eventPrintLayout)==="stack",W=c&&!O,q=c&&O,j=W?z:void 0,Ee=e.cells.length,re=m!=null?m/Ee:void 0,ae=re!=null&&re<=en,K=ae||re!=null&&re<=p.dayNarrowWidth;return h(N,{children:[p.dayHeaders&&h("div",{role:"rowgroup",className:g(D(p.tableHeaderClass,{isSticky:w,borderlessX:v,borderlessTop:y,borderlessBottom:M,multiMonthColumns:0}),u.flexCol,w&&u.tableHeaderSticky,u.z1),children:[e.headerTiers.map((ce,he)=>h("div",{role:"row",className:u.flexRow,children:[h("div",{className:g(p.dayHeaderRowClass,u.flexRow,u.borderlessX,u.borderlessTop,he===e.headerTiers.length-1&&u.borderlessBottom),children:p.weekNumbers&&ce.isDateRow?h(Jr,{dateProfile:e.dateProfile,innerWidthRef:this.handleWeekNumberInnerWidth,innerHeightRef:i.createRef(he),width:f,isLiquid:!1,isNarrow:K}):h(kf,{width:f,isLiquid:!1})}),h("div",{className:D(p.slotHeaderDividerClass,{inTableHeader:!0,options:{dayMinWidth:p.dayMinWidth}})}),h(Kt,{...ce,className:u.liquid,borderBottom:he<e.headerTiers.length-1,viewportWidth:m,cellIsNarrow:K,cellIsMicro:ae,rowLevel:e.headerTiers.length-he-1}),!!b&&h("div",{className:g(D(p.fillerClass,{inTableHeader:!0}),u.borderlessY,u.borderlessEnd),style:{minWidth:b}})]},he)),h("div",{className:D(p.dayHeaderDividerClass,{isSticky:w,multiMonthColumns:0,options:{allDaySlot:!!p.allDaySlot}})})]}),h("div",{role:"rowgroup",className:g(D(p.tableBodyClass,{borderlessX:v,borderlessTop:y,borderlessBottom:M,multiMonthColumns:0}),u.flexCol,T&&u.liquid,u.isolate,u.z0),children:[p.allDaySlot&&h(N,{children:[h("div",{role:"row",className:g(u.flexRow,u.z1),children:[h(Zr,{width:f,innerWidthRef:this.handleAllDayLabelInnerWidth,isNarrow:K}),h("div",{className:D(p.slotHeaderDividerClass,{inTableHeader:!1,options:{dayMinWidth:p.dayMinWidth}})}),h(Vr,{dateProfile:e.dateProfile,todayRange:e.todayRange,cells:e.cells,showDayNumbers:!1,forPrint:c,isHitComboAllowed:e.isHitComboAllowed,className:g(u.liquidX,u.borderless),cellIsNarrow:K,cellIsMicro:ae,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,dateSelectionSegs:e.dateSelectionSegs,eventDrag:e.eventDrag,eventResize:e.eventResize,eventSelection:e.eventSelection,dayMaxEvents:e.dayMaxEvents,dayMaxEventRows:e.dayMaxEventRows}),!!b&&h("div",{className:g(D(p.fillerClass,{inTableHeader:!1}),u.borderlessY,u.borderlessEnd),style:{minWidth:b}})]}),h("div",{className:g(p.allDayDividerClass,u.z2)})]}),h(de,{vertical:T,className:g(u.flexCol,u.rel,T&&u.liquid,u.z0),ref:e.timeScrollerRef,clientWidthRef:this.handleClientWidth,clientHeightRef:this.handleClientHeight,children:h("div",{className:g(u.flexCol,u.grow,u.rel),style:{height:j},children:[h("div",{role:"row",className:g(u.flexRow,!q&&u.fill),children:[h("div",{role:"rowheader","aria-label":p.timedText,className:u.contentBox,style:{width:f}}),h("div",{className:D(p.slotHeaderDividerClass,{inTableHeader:!1,options:{dayMinWidth:p.dayMinWidth}})}),h(Jn,{dateProfile:e.dateProfile,nowDate:e.nowDate,nowMs:e.nowMs,todayRange:e.todayRange,cells:e.cells,slatCnt:R,forPrint:c,isHitComboAllowed:e.isHitComboAllowed,className:u.liquid,fgEventSegsByCol:e.fgEventSegsByCol,bgEventSegsByCol:e.bgEventSegsByCol,businessHourSegsByCol:e.businessHourSegsByCol,nowIndicatorSegsByCol:e.nowIndicatorSegsByCol,dateSelectionSegsByCol:e.dateSelectionSegsByCol,eventDragByCol:e.eventDragByCol,eventResizeByCol:e.eventResizeByCol,eventSelection:e.eventSelection,slatHeight:I,cellIsNarrow:K,cellIsMicro:ae})]}),!q&&h(N,{children:[h("div",{"aria-hidden":!0,className:g(u.flexCol,T&&p.expandRows&&u.grow,W?u.fillX:u.rel),children:e.slatMetas.map((ce,he)=>h("div",{className:g($&&u.liquid,u.flexRow),style:{height:$?void 0:I},children:[h("div",{className:u.flexCol,style:{width:f},children:V(Gr,{...ce,key:ce.key,innerWidthRef:r.createRef(ce.key),innerHeightRef:o.createRef(ce.key),borderTop:!!he,isNarrow:K})}),h("div",{className:D(p.slotHeaderDividerClass,{inTableHeader:!1,options:{dayMinWidth:p.dayMinWidth}}),style:{visibility:"hidden"}}),V(Xr,{...ce,key:ce.key,borderTop:!!he})]},ce.key))}),_&&h("div",{className:g(D(p.fillerClass,{inTableHeader:!1}),u.borderlessX,u.borderlessBottom,u.liquid)}),!c&&p.nowIndicator&&se(e.dateProfile.currentRange,a)&&l>=e.dateProfile.slotMinTime.milliseconds&&l<e.dateProfile.slotMaxTime.milliseconds&&h($f,{nowDate:a,dateProfile:e.dateProfile,totalHeight:I!=null?I*R:void 0})]})]})})]}),h(at,{widthRef:this.handleTotalWidth})]})}componentDidMount(){this._isUnmounting=!1,this.updateSlatHeight()}componentDidUpdate(){this.updateSlatHeight()}componentWillUnmount(){this._isUnmounting=!0,this.prevSlatHeight=void 0,k(this.props.slatHeightRef,null)}updateSlatHeight(){this.prevSlatHeight!==this.slatHeight&&k(this.props.slatHeightRef,this.prevSlatHeight=this.slatHeight)}};function yb(t){return t.map(()=>[])}function wf(t){return t.map(()=>null)}var Qr=class extends P{constructor(){super(...arguments),this.buildSlatMetas=C(JS),this.dayScrollerRef=Y(),this.timeScrollerRef=Y(),this.scrollState={},this.handleSlatHeight=e=>{this._isUnmounting||(this.slatHeight=e,e!=null&&X(this.applyTimeScroll))},this.handleTimeScrollRequest=e=>{this.scrollState.time=e,this.scrollState.y=void 0,this.applyTimeScroll()},this.handleTimeScrollEnd=e=>{if(e){let n=this.timeScrollerRef.current.y;this.props.forPrint||(this.scrollState.y=n,this.scrollState.time=void 0)}},this.applyTimeScroll=()=>{let e=this.timeScrollerRef.current,{slatHeight:n,scrollState:s}=this,{y:r,time:o}=s;r==null&&o&&n!=null&&e&&(r=If(o,this.props.dateProfile)*(n*this.currentSlatCnt),r&&r++,s.y=r),r!=null&&e.scrollTo({y:r})}}render(){let{props:e,context:n}=this,{dateProfile:s}=e,{options:r,dateEnv:o}=n,{dayMinWidth:i}=r,{borderlessX:a,borderlessTop:c,borderlessBottom:l}=ve(r),f=this.buildSlatMetas(s.slotMinTime,s.slotMaxTime,r.slotHeaderInterval,r.slotDuration,o);this.currentSlatCnt=f.length;let m=e.forPrint?[]:e.dateSelectionSegs,d=e.forPrint?null:e.eventDrag,p=e.forPrint?null:e.eventResize,v=e.forPrint?yb(e.dateSelectionSegsByCol):e.dateSelectionSegsByCol,y=e.forPrint?wf(e.eventDragByCol):e.eventDragByCol,M=e.forPrint?wf(e.eventResizeByCol):e.eventResizeByCol,b={dateProfile:s,nowDate:e.nowDate,nowMs:e.nowMs,todayRange:e.todayRange,cells:e.cells,slatMetas:f,forPrint:e.forPrint,isHitComboAllowed:e.isHitComboAllowed,headerTiers:e.headerTiers,fgEventSegs:e.fgEventSegs,bgEventSegs:e.bgEventSegs,businessHourSegs:e.businessHourSegs,dateSelectionSegs:m,eventDrag:d,eventResize:p,...Sb(r),fgEventSegsByCol:e.fgEventSegsByCol,bgEventSegsByCol:e.bgEventSegsByCol,businessHourSegsByCol:e.businessHourSegsByCol,nowIndicatorSegsByCol:e.nowIndicatorSegsByCol,dateSelectionSegsByCol:v,eventDragByCol:y,eventResizeByCol:M,eventSelection:e.eventSelection,timeScrollerRef:this.timeScrollerRef,timeScrollState:this.scrollState,slatHeightRef:this.handleSlatHeight,borderlessX:a,borderlessBottom:l};return h(rt,{attrs:{role:"grid","aria-colcount":e.cells.length,"aria-labelledby":e.labelId,"aria-label":e.labelStr},className:g(e.className,D(r.tableClass,{borderlessX:a,borderlessTop:c,borderlessBottom:l,multiMonthColumns:0}),!e.forPrint&&u.flexCol,u.isolate),viewSpec:n.viewSpec,children:i?h(Kr,{...b,dayMinWidth:i,dayScrollerRef:this.dayScrollerRef}):h(Sa,{...b})})}componentDidMount(){this._isUnmounting=!1,this.resetScroll(),this.context.emitter.on("_timeScrollRequest",this.handleTimeScrollRequest);let e=this.timeScrollerRef.current;e&&e.addScrollEndListener(this.handleTimeScrollEnd)}componentDidUpdate(e){e.dateProfile!==this.props.dateProfile&&this.context.options.scrollTimeReset?this.resetScroll():e.forPrint&&!this.props.forPrint&&this.applyTimeScroll()}componentWillUnmount(){this._isUnmounting=!0,this.context.emitter.off("_timeScrollRequest",this.handleTimeScrollRequest);let e=this.timeScrollerRef.current;e&&e.removeScrollEndListener(this.handleTimeScrollEnd)}resetScroll(){this.handleTimeScrollRequest(this.context.options.scrollTime);let e=this.dayScrollerRef.current;e&&e.scrollTo({x:0})}},vb=5;function Sb(t){let{dayMaxEvents:e,dayMaxEventRows:n}=t;return(e===!0||n===!0)&&(e=void 0,n=vb),{dayMaxEvents:e,dayMaxEventRows:n}}var Ta=class extends ue{constructor(){super(...arguments),this.createDayHeaderFormatter=C(Wr),this.buildDaySeries=C((e,n)=>new Xt(e.renderRange,n)),this.buildDayCols=C(Ef),this.extractColDates=C(e=>e.map(n=>n.date)),this.extractColRanges=C(e=>e.map(n=>n.range)),this.buildDateRowConfigs=C(Or),this.splitFgEventSegs=C(tn),this.splitBgEventSegs=C(tn),this.splitBusinessHourSegs=C(tn),this.splitNowIndicatorSegs=C(tn),this.splitDateSelectionSegs=C(tn),this.splitEventDrag=C(ba),this.splitEventResize=C(ba),this.allDaySplitter=new Yr,this.daySeriesSlicer=new $r,this.dayTimeColsSlicer=new zr}render(){let{props:e,context:n}=this,{dateProfile:s}=e,{options:r,dateProfileGenerator:o}=n,i=this.buildDaySeries(s,o),a=this.buildDayCols(i,n.dateEnv,{slotRange:s,activeRange:s.activeRange}),c=this.extractColDates(a),l=this.extractColRanges(a),f=this.allDaySplitter.splitProps(e),m=this.daySeriesSlicer.sliceProps(f.allDay,s,r.nextDayThreshold,n,i),d=this.dayTimeColsSlicer.sliceProps(f.timed,s,null,n,l),p=this.createDayHeaderFormatter(n.options.dayHeaderFormat,!0,a.length);return h(je,{unit:r.nowIndicator?"minute":"day",children:(v,y,M)=>{let b=a.length,T=!e.forPrint&&r.nowIndicator&&this.dayTimeColsSlicer.sliceNowDate(v,s,r.nextDayThreshold,n,l),w=this.splitFgEventSegs(d.fgEventSegs,b),R=this.splitBgEventSegs(d.bgEventSegs,b),I=this.splitBusinessHourSegs(d.businessHourSegs,b),$=this.splitNowIndicatorSegs(T,b),z=this.splitDateSelectionSegs(d.dateSelectionSegs,b),_=this.splitEventDrag(d.eventDrag,b),O=this.splitEventResize(d.eventResize,b),W=this.buildDateRowConfigs(c,!0,e.dateProfile,y,p,n);return h(Qr,{labelId:e.labelId,labelStr:e.labelStr,dateProfile:s,nowDate:v,nowMs:M,todayRange:y,cells:a,forPrint:e.forPrint,className:e.className,headerTiers:W,fgEventSegs:m.fgEventSegs,bgEventSegs:m.bgEventSegs,businessHourSegs:m.businessHourSegs,dateSelectionSegs:m.dateSelectionSegs,eventDrag:m.eventDrag,eventResize:m.eventResize,fgEventSegsByCol:w,bgEventSegsByCol:R,businessHourSegsByCol:I,nowIndicatorSegsByCol:$,dateSelectionSegsByCol:z,eventDragByCol:_,eventResizeByCol:O,eventSelection:e.eventSelection})}})}},Da={name:"timegrid",initialView:"timeGridWeek",deps:[jn],views:{timeGrid:{component:Ta,usesMinMaxTime:!0,allDaySlot:!0,slotDuration:"00:30:00",slotEventOverlap:!0},timeGridDay:{type:"timeGrid",duration:{days:1}},timeGridWeek:{type:"timeGrid",duration:{weeks:1}}}};var _f=`
+:root {
+  /* buttons */
+  --fc-classic-button: #334155;
+  --fc-classic-button-border: #334155;
+  --fc-classic-button-strong: #1e293b;
+  --fc-classic-button-strong-border: #0f172a;
+  --fc-classic-button-outline: #47556980;
+  --fc-classic-button-foreground: #fff;
 
-import { banners, base, element, link, read, visit } from "./airflow.js";
+  /* primary */
+  --fc-classic-primary: #3788d8;
+  --fc-classic-primary-foreground: #fff;
 
-const dark = document.documentElement.dataset.theme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-document.documentElement.dataset.colorScheme = dark ? "dark" : "light";
+  /* calendar content */
+  --fc-classic-event: var(--fc-classic-primary);
+  --fc-classic-event-contrast: var(--fc-classic-primary-foreground);
+  --fc-classic-background-event: #22c55e;
+  --fc-classic-background-event-opacity: 15%;
+  --fc-classic-background-event-foreground-opacity: 50%;
+  --fc-classic-highlight: #cffafe66;
+  --fc-classic-today: #facc1526;
+  --fc-classic-now: #ef4444;
+  /* non-colors */
+  --fc-classic-small-dot-width: 8px;
+  --fc-classic-large-dot-width: 10px;
 
-const STATES = {
-  deployed: "good", rehearsed: "good", allow: "good", planned: "busy", boarding: "busy", running: "busy", moved: "wait",
-  deny: "bad", paused: "idle", withdrawn: "idle", overtaken: "idle", empty: "calm",
-};
-const KINDS = { conflict: "clash", milestone: "due", release: "bad", train: "bad" };
-const LEGEND = [
-  ["busy", "departure, booking"],
-  ["wait", "departure moved by a calendar"],
-  ["idle", "paused, withdrawn, overtaken"],
-  ["good", "deployed, change window"],
-  ["bad", "freeze, failed"],
-  ["clash", "conflict"],
-  ["due", "milestone"],
-  ["calm", "information only"],
-];
-const SHADES = { calm: "quiet", idle: "quiet" };
-const MOST_CONFLICTS = 5;
-const said = document.getElementById("said");
+  /* neutral backgrounds */
+  --fc-classic-background: #ffffff;
+  --fc-classic-faint: #0000000A;
+  --fc-classic-muted: #00000014;
+  --fc-classic-strong: #00000024;
 
-const tone = (item) => STATES[item.state] ?? KINDS[item.kind] ?? "calm";
-const shade = (item) => (item.kind === "conflict" ? "clash" : tone(item));
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${SHADES[name] ?? name}`);
-const shown = (at) => new Date(at).toLocaleString("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  /* neutral foregrounds */
+  --fc-classic-foreground: #030712;
+  --fc-classic-faint-foreground: #9ca3af;
+  --fc-classic-muted-foreground: #6b7280;
 
-function event(item) {
-  const days = item.day ? { start: item.day, end: item.until_day, allDay: true } : null; // wherever the reader is
-  return {
-    id: item.id,
-    title: item.kind === "conflict" ? `⚠ ${item.title}` : item.title,
-    start: item.start,
-    end: item.end,
-    ...days,
-    display: item.kind === "departure" ? "auto" : "block", // in a month, a departure is a dot
-    color: color(shade(item)),
-    contrastColor: dark ? "#111" : "#fff",
-    extendedProps: { about: item.about, path: item.path, look: `item ${item.kind} ${tone(item)}`, rank: item.kind === "conflict" ? 0 : 1 },
-  };
+  /* neutral borders */
+  --fc-classic-border: #ddd;
+  --fc-classic-strong-border: #9ca3af;
 }
 
-function conflict(item) {
-  const what = `${shown(item.start)} · ${item.title}`;
-  return element("li", {}, item.path ? link(what, item.path) : what, " ", element("span", { class: "quiet" }, item.about));
-}
+@media not print {
+  [data-color-scheme=dark] {
+    /* calendar content */
+    --fc-classic-highlight: #3b82f633;
+    --fc-classic-today: #fef08a1A;
 
-function conflicts(items) {
-  const more = items.slice(MOST_CONFLICTS);
-  return element(
-    "div",
-    { class: "reason clash" },
-    "Conflicts in the next 60 days",
-    element("ul", {}, items.slice(0, MOST_CONFLICTS).map(conflict)),
-    more.length ? element("details", {}, element("summary", {}, `${more.length} more`), element("ul", {}, more.map(conflict))) : null,
-  );
-}
+    /* neutral backgrounds */
+    --fc-classic-background: #030712;
+    --fc-classic-faint: #ffffff0A;
+    --fc-classic-muted: #ffffff14;
+    --fc-classic-strong: #ffffff24;
 
-function zoneOfTimes() {
-  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
-  const times = timeZone ? `Times are shown in your browser's time zone, ${timeZone}` : "Times are shown in your browser's time zone";
-  return element("p", { class: "quiet" }, `${times}. Entries of whole days are shown on their days in the time zone of their calendar.`);
-}
+    /* neutral foregrounds */
+    --fc-classic-foreground: #fff;
+    --fc-classic-faint-foreground: #4b5563;
+    --fc-classic-muted-foreground: #9ca3af;
 
-function say(found, held) {
-  const lists = [...held];
-  for (const fault of found.faults) lists.push(element("p", { class: "reason bad" }, fault));
-  for (const note of found.notes) lists.push(element("p", { class: "reason wait" }, note));
-  if (found.conflicts.length) lists.push(conflicts(found.conflicts));
-  lists.push(element("ul", { class: "legend" }, LEGEND.map(([name, text]) => element("li", { class: name }, text))), zoneOfTimes());
-  said.replaceChildren(...lists);
-  const feed = document.getElementById("feed");
-  if (found.feed) {
-    const address = new URL(base + found.feed, location.origin).href;
-    feed.replaceChildren("Subscribe with your personal address (do not share it): ", element("a", { href: address }, "iCalendar feed"));
+    /* neutral borders */
+    --fc-classic-border: #1f2937;
+    --fc-classic-strong-border: #374151;
   }
 }
 
-function tell({ el, event: one, view }) {
-  const when = one.allDay ? [] : [`${shown(one.start)} – ${shown(one.end ?? one.start)}`];
-  el.setAttribute("title", [one.title, ...when, one.extendedProps.about].filter(Boolean).join("\n"));
-  if (view.type.startsWith("list") && one.extendedProps.about) {
-    el.querySelector(".title")?.append(element("div", { class: "quiet" }, one.extendedProps.about));
+`;var Nf=`
+:root {
+  --fc-sticky-header-footer-z: 3;
+  --fc-popover-z: 4;
+}
+
+.fc-1U {
+  z-index: var(--fc-popover-z) !important;
+}
+
+.fc-1q {
+  isolation: isolate;
+}
+
+/*
+This will prevent all ancestors from customizing their box size unless they use .contentBox
+*/
+.fc-pp,
+.fc-pp *,
+.fc-pp *:before,
+.fc-pp *:after {
+  box-sizing: border-box !important;
+}
+
+/* classes attached to <body> */
+.fc-gm,
+.fc-gm * {
+  cursor: not-allowed !important;
+}
+
+.fc-xp {
+  -ms-overflow-style: none !important; /* IE and Edge */
+  scrollbar-width: none !important; /* Firefox */
+}
+
+/* Hide scrollbar for Chrome, Safari and Opera */
+.fc-xp::-webkit-scrollbar {
+  display: none !important;
+}
+
+.fc-J9 {
+  flex-shrink: 0 !important;
+}
+
+.fc-oi .fc-TV {
+  display: flex !important;
+  flex-direction: row !important;
+  flex-wrap: wrap !important;
+}
+
+/* HACK for Safari. Can't do break-inside:avoid with flexbox items, likely b/c it's not standard:
+   https://stackoverflow.com/a/60256345 */
+.fc-OY .fc-TV > * {
+  float: left !important;
+}
+
+[dir=rtl] .fc-OY .fc-TV > *,
+.fc-OY[dir=rtl] .fc-TV > * {
+  float: right !important;
+}
+
+.fc-OY .fc-TV::after {
+  content: "" !important;
+  display: block !important;
+  clear: both !important;
+}
+
+.fc-ky {
+  cursor: pointer !important;
+}
+
+.fc-Wq {
+  cursor: n-resize !important;
+}
+
+.fc-2H {
+  cursor: s-resize !important;
+}
+
+.fc-lP {
+  cursor: w-resize !important;
+}
+
+[dir=rtl] .fc-lP {
+  cursor: e-resize !important;
+}
+
+.fc-pu {
+  cursor: e-resize !important;
+}
+
+[dir=rtl] .fc-pu {
+  cursor: w-resize !important;
+}
+
+.fc-Mo {
+  cursor: col-resize !important;
+}
+
+.fc-Bx,
+.fc-rT,
+.fc-1e {
+  position: absolute !important;
+  box-sizing: content-box !important;
+  width: 100% !important;
+  height: 100% !important;
+}
+
+.fc-Bx {
+  padding: 10px !important;
+  margin: -10px !important;
+}
+
+.fc-rT {
+  padding-left: 10px !important;
+  padding-right: 10px !important;
+  margin-left: -10px !important;
+  margin-right: -10px !important;
+}
+
+.fc-1e {
+  padding-top: 10px !important;
+  padding-bottom: 10px !important;
+  margin-top: -10px !important;
+  margin-bottom: -10px !important;
+}
+
+/* QUESTION: why not use -left -right instead of negative margins/padding for ALL? */
+.fc-7U {
+  position: absolute;
+  top: 0;
+  bottom: 0;
+  left: -5px;
+  right: -5px;
+}
+
+.fc-N6 {
+  -webkit-user-select: none;
+     -moz-user-select: none;
+          user-select: none;
+}
+
+.fc-BW {
+  visibility: hidden;
+}
+
+/* Border Utils */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-rf {
+  border: 0 !important;
+}
+
+.fc-Nq {
+  border-left: 0 !important;
+  border-right: 0 !important;
+}
+
+.fc-zp {
+  border-top: 0 !important;
+  border-bottom: 0 !important;
+}
+
+.fc-1h {
+  border-top: 0 !important;
+}
+
+.fc-cZ {
+  border-bottom: 0 !important;
+}
+
+.fc-G8 {
+  border-inline-start: 0 !important;
+}
+
+.fc-MA {
+  border-inline-end: 0 !important;
+}
+
+/* Flexbox Utils */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-Dh {
+  display: flex !important;
+  flex-direction: row !important;
+}
+
+.fc-vg {
+  display: flex !important;
+  flex-direction: column !important;
+}
+
+.fc-85 {
+  flex-grow: 1 !important;
+}
+
+.fc-91 {
+  flex-grow: 1 !important;
+  flex-basis: 0 !important;
+  min-width: 0 !important;
+  min-height: 0 !important;
+}
+
+.fc-Da {
+  min-height: 0 !important;
+}
+
+/*
+TODO: use liquidX/Y elsewhere because frees up min other dimension; less collisions
+*/
+.fc-1v {
+  flex-grow: 1 !important;
+  flex-basis: 0 !important;
+  min-width: 0 !important;
+}
+
+/* Semantic Print Table */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-uR {
+  width: 100% !important;
+  table-layout: fixed !important;
+  border: 0 !important;
+  border-collapse: separate !important;
+  border-spacing: 0 !important;
+}
+
+.fc-uR > thead {
+  /* Both properties are needed for cross-browser repeated headers across printed pages. */
+  -moz-column-break-inside: avoid !important;
+       break-inside: avoid !important;
+  page-break-inside: avoid !important;
+}
+
+.fc-uR > tbody {
+  /* Timeline print-layout hack (resource and non-resource): lets shared absolute backgrounds show through. */
+  background: transparent !important;
+}
+
+.fc-uR > thead > tr > th,
+.fc-uR > tbody > tr > th,
+.fc-uR > tbody > tr > td {
+  vertical-align: top !important;
+  font-weight: inherit;
+  text-align: inherit;
+}
+
+/* Table Utils */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-hF {
+  padding: 0 !important;
+}
+
+.fc-Ds {
+  padding-top: 0 !important;
+  padding-bottom: 0 !important;
+}
+
+.fc-TA {
+  margin: 0 !important;
+}
+
+.fc-rt {
+  margin-top: 0 !important;
+  margin-bottom: 0 !important;
+}
+
+.fc-wS {
+  margin-left: 0 !important;
+  margin-right: 0 !important;
+}
+
+.fc-mV {
+  white-space: nowrap !important;
+}
+
+.fc-zJ {
+  white-space: pre !important;
+}
+
+/* Misc Utils */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-Fk {
+  overflow-anchor: none;
+}
+
+.fc-Ss {
+  pointer-events: none !important;
+}
+
+.fc-D6 {
+  overflow: hidden !important;
+}
+
+/*
+TODO: eventually use this on daygrid/timegrid events' inner, time, and title, FOR PRINT
+Needed to prevent wrapping to multiple lines, increasing height, throwing off print-positioning,
+which can't rely on dynamic height detection after print-flag activated.
+*/
+.fc-5x {
+  white-space: nowrap !important;
+  overflow: hidden !important;
+}
+
+.fc-DP {
+  position: relative !important;
+}
+
+.fc-P2 {
+  position: absolute !important;
+}
+
+.fc-5a {
+  inset-inline-start: 0 !important;
+}
+
+.fc-lb {
+  inset-inline-end: 0 !important;
+}
+
+.fc-0X {
+  position: absolute !important;
+  top: 0 !important;
+  left: 0 !important;
+  right: 0 !important;
+  bottom: 0 !important;
+}
+
+.fc-9s,
+.fc-Gk {
+  position: absolute !important;
+  left: 0 !important;
+  right: 0 !important;
+}
+
+.fc-xh,
+.fc-XV {
+  position: absolute !important;
+  top: 0 !important;
+  bottom: 0 !important;
+}
+
+.fc-9s {
+  top: 0 !important;
+}
+
+.fc-XV {
+  left: 0 !important;
+  right: 0 !important;
+  width: 0 !important;
+}
+
+@media not print {
+  .fc-XI {
+    position: sticky !important;
+  }
+
+  .fc-7G {
+    position: sticky !important;
+    top: 0 !important;
+  }
+
+  /* Sticks to either left or right (the flex "start") depending on ltr/rtl */
+  .fc-Rw {
+    position: sticky !important;
+    inset-inline-start: 0 !important;
+  }
+
+  .fc-yg {
+    position: sticky !important;
+    top: 0 !important;
+    z-index: var(--fc-sticky-header-footer-z) !important;
   }
 }
 
-const { Calendar } = FullCalendar;
-const calendar = new Calendar(document.getElementById("calendar"), {
-  initialView: "dayGridMonth",
-  headerToolbar: { start: "prev,next today", center: "title", end: "dayGridMonth,timeGridWeek,listMonth" },
-  listText: "Agenda",
-  firstDay: 1,
-  nowIndicator: true,
-  eventTimeFormat: { hour: "2-digit", minute: "2-digit", hour12: false },
-  slotHeaderFormat: { hour: "2-digit", minute: "2-digit", hour12: false },
-  height: "auto",
-  dayMaxEvents: 6,
-  eventClass: ({ event: one }) => one.extendedProps.look,
-  listItemEventBeforeClass: "dot",
-  listItemEventTitleClass: "title",
-  rowEventTitleClass: "title",
-  slotEventOverlap: false,
-  views: {
-    timeGridWeek: { columnEventTitleClass: "title", displayEventTime: false, eventMinHeight: 36 }, // the axis says when
-    dayGridMonth: {
-      eventOrder: "rank,start,-duration,allDay,title", // conflicts are not what "+ 3 more" hides
-      listItemEventTitleClass: "title short",
-      rowEventTitleClass: "title short",
-    },
-  },
-  events: async (asked) => {
-    const query = new URLSearchParams({ start: asked.start.toISOString(), end: asked.end.toISOString() });
-    try {
-      const [found, held] = await Promise.all([read(`interlock/schedule?${query}`), banners()]);
-      say(found, held);
-      return found.items.map(event);
-    } catch (error) {
-      said.replaceChildren(element("p", { class: "reason bad" }, error.message));
-      return [];
+/* Only needed when padding/border must be separate from width/height */
+.fc-2i {
+  box-sizing: content-box !important;
+}
+
+.fc-o2 {
+  position: absolute !important;
+  left: -10000px !important;
+}
+
+.fc-ih {
+  align-items: center !important;
+}
+
+.fc-HJ {
+  align-items: flex-start !important;
+}
+
+.fc-El {
+  align-items: flex-end !important;
+}
+
+/* Footer Scrollbar */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-nF {
+  position: sticky !important;
+  bottom: 0 !important;
+  z-index: var(--fc-sticky-header-footer-z) !important;
+}
+
+.fc-Or > * {
+  margin-top: -1px !important;
+}
+
+.fc-Or > * > * {
+  height: 1px !important;
+}
+
+/* Print Utils */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-6w {
+  -moz-column-break-inside: avoid !important;
+       break-inside: avoid !important;
+  page-break-inside: avoid !important;
+}
+
+.fc-9C {
+  min-height: 4em !important;
+}
+
+.fc-GJ {
+  display: flow-root !important;
+}
+
+/* Z-index */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-d0 {
+  z-index: 0;
+}
+
+.fc-Og {
+  z-index: 1;
+}
+
+.fc-BT {
+  z-index: 2;
+}
+
+.fc-XO {
+  z-index: 3;
+}
+
+.fc-e8 {
+  z-index: 4;
+}
+
+.fc-sR {
+  z-index: 5;
+}
+
+.fc-W4 {
+  z-index: 1000;
+}
+
+.fc-eV {
+  z-index: 9999;
+}
+
+.fc-4U:focus-visible {
+  z-index: 2;
+}
+
+/* INTERNAL MARKER -- used to mark an element for internal significance */
+/* ------------------------------------------------------------------------------------------------- */
+
+.fc-YC {}
+
+.fc-M0 {}
+.fc-N9 {}
+.fc-41 {}
+.fc-vO {}
+.fc-i0 {}
+.fc-Nc {}
+.fc-hg {}
+.fc-dk {}
+
+.fc-aw {}
+
+.fc-kw {}
+
+.fc-Zy {}
+
+.fc-ox {}
+
+.fc-Q3 {}
+
+.fc-P4 {}
+`;var Of=`.fc-classic-n5m {
+  font-size: 16px;
+  line-height: 1.5;
+  --fc-classic-border-style: solid;
+}
+
+.fc-classic-Z9U {
+  appearance: button;
+  font: inherit;
+  font-feature-settings: inherit;
+  font-variation-settings: inherit;
+  letter-spacing: inherit;
+  color: inherit;
+  opacity: 1;
+  background-color: #0000;
+  border-radius: 0;
+  margin: 0;
+  border: 0;
+  padding: 0
+}
+
+.fc-classic-JiE {
+  color: inherit;
+  text-decoration: inherit;
+}
+
+.fc-classic-3Lc {
+  pointer-events: none
+}
+
+.fc-classic-1EY {
+  position: absolute
+}
+
+.fc-classic-eYX {
+  position: relative
+}
+
+.fc-classic-OUe {
+  position: sticky
+}
+
+.fc-classic-MaV {
+  inset-inline: 0
+}
+
+.fc-classic-AWB {
+  inset-block: 0
+}
+
+.fc-classic-11a {
+  inset-inline-start: -4px
+}
+
+.fc-classic-rbS {
+  inset-inline-start: 0
+}
+
+.fc-classic-bEw {
+  inset-inline-end: -4px
+}
+
+.fc-classic-2w8 {
+  inset-inline-end: 2px
+}
+
+.fc-classic-dnf {
+  inset-inline-end: -3px
+}
+
+.fc-classic-YDC {
+  top: -4px
+}
+
+.fc-classic-n9G {
+  top: 0
+}
+
+.fc-classic-2ik {
+  top: 2px
+}
+
+.fc-classic-ERR {
+  top: 50%
+}
+
+.fc-classic-fJL {
+  bottom: -4px
+}
+
+.fc-classic-jGI {
+  bottom: 0
+}
+
+.fc-classic-1V6 {
+  left: 50%
+}
+
+.fc-classic-88I {
+  order: -1
+}
+
+.fc-classic-gMS {
+  margin: 4px
+}
+
+.fc-classic-bvX {
+  margin: 8px
+}
+
+.fc-classic-jD5 {
+  margin: 16px
+}
+
+.fc-classic-J04 {
+  margin-inline: -5px
+}
+
+.fc-classic-cKZ {
+  margin-inline: 2px
+}
+
+.fc-classic-rVY {
+  margin-inline: 4px
+}
+
+.fc-classic-fn8 {
+  margin-inline: 8px
+}
+
+.fc-classic-148 {
+  margin-inline: 1px
+}
+
+.fc-classic-cJ3 {
+  margin-block: 2px
+}
+
+.fc-classic-V9v {
+  margin-block: 4px
+}
+
+.fc-classic-2tF {
+  margin-block: 8px
+}
+
+.fc-classic-Jzj {
+  margin-inline-start: 2px
+}
+
+.fc-classic-Mde {
+  margin-inline-start: 8px
+}
+
+.fc-classic-qvL {
+  margin-inline-start: 1px
+}
+
+.fc-classic-kp0 {
+  margin-inline-end: -4px
+}
+
+.fc-classic-3e1 {
+  margin-inline-end: 2px
+}
+
+.fc-classic-B3G {
+  margin-inline-end: 2.5%
+}
+
+.fc-classic-9hC {
+  margin-inline-end: 1px
+}
+
+.fc-classic-Dq8 {
+  margin-top: -4px
+}
+
+.fc-classic-a10 {
+  margin-top: -5px
+}
+
+.fc-classic-Ika {
+  margin-bottom: 1px
+}
+
+.fc-classic-nHS {
+  margin-bottom: -1px
+}
+
+.fc-classic-F99 {
+  margin-left: -4px
+}
+
+.fc-classic-eF2 {
+  display: contents
+}
+
+.fc-classic-I48 {
+  display: block
+}
+
+.fc-classic-dl1 {
+  display: flex
+}
+
+.fc-classic-i3N {
+  display: grid
+}
+
+.fc-classic-pps {
+  display: none
+}
+
+.fc-classic-3wQ {
+  width: 8px;
+  height: 8px
+}
+
+.fc-classic-vnf {
+  width: 16px;
+  height: 16px
+}
+
+.fc-classic-XUJ {
+  width: 20px;
+  height: 20px
+}
+
+.fc-classic-uuA {
+  height: 8px
+}
+
+.fc-classic-zrJ {
+  height: 12px
+}
+
+.fc-classic-84e {
+  min-height: 2px
+}
+
+.fc-classic-mhE {
+  min-height: 12px
+}
+
+.fc-classic-toR {
+  min-height: 1px
+}
+
+.fc-classic-roZ {
+  width: 50%
+}
+
+.fc-classic-hza {
+  width: 8px
+}
+
+.fc-classic-4Tv {
+  width: 5px
+}
+
+.fc-classic-kMV {
+  max-width: 200px
+}
+
+.fc-classic-2KU {
+  min-width: 0
+}
+
+.fc-classic-aNc {
+  min-width: 220px
+}
+
+.fc-classic-yi0 {
+  flex-shrink: 0
+}
+
+.fc-classic-1Zl {
+  flex-shrink: 1
+}
+
+.fc-classic-OLq {
+  flex-shrink: 100
+}
+
+.fc-classic-1El {
+  flex-grow: 1
+}
+
+.fc-classic-jmT {
+  rotate: 180deg
+}
+
+.fc-classic-sgX {
+  flex-direction: column
+}
+
+.fc-classic-1sP {
+  flex-direction: row
+}
+
+.fc-classic-dNl {
+  flex-wrap: wrap
+}
+
+.fc-classic-XpK {
+  align-items: center
+}
+
+.fc-classic-N2M {
+  justify-content: space-between
+}
+
+.fc-classic-E9P {
+  justify-content: center
+}
+
+.fc-classic-LMv {
+  justify-content: flex-end
+}
+
+.fc-classic-aTF {
+  gap: 2px
+}
+
+.fc-classic-NWN {
+  gap: 4px
+}
+
+.fc-classic-wwb {
+  gap: 12px
+}
+
+.fc-classic-yth {
+  gap: 20px
+}
+
+.fc-classic-sI7 {
+  align-self: flex-start
+}
+
+.fc-classic-pKG {
+  overflow: hidden
+}
+
+.fc-classic-Ig4 {
+  border-radius: 4px
+}
+
+.fc-classic-AAA {
+  border-radius: 3.40282e38px
+}
+
+.fc-classic-Fvv {
+  border-radius: 4px
+}
+
+.fc-classic-kmj {
+  border-start-start-radius: 4px;
+  border-end-start-radius: 4px
+}
+
+.fc-classic-Skl {
+  border-start-end-radius: 4px;
+  border-end-end-radius: 4px
+}
+
+.fc-classic-C2g {
+  border-end-end-radius: 4px
+}
+
+.fc-classic-Z7Q {
+  border-top-left-radius: 4px;
+  border-top-right-radius: 4px
+}
+
+.fc-classic-2qh {
+  border-bottom-right-radius: 4px;
+  border-bottom-left-radius: 4px
+}
+
+.fc-classic-wsy {
+  border-style: var(--fc-classic-border-style);
+  border-width: 1px
+}
+
+.fc-classic-5JF {
+  border-style: var(--fc-classic-border-style);
+  border-width: 4px
+}
+
+.fc-classic-yDA {
+  border-style: var(--fc-classic-border-style);
+  border-width: 5px
+}
+
+.fc-classic-Mjo {
+  border-style: var(--fc-classic-border-style);
+  border-width: calc(var(--fc-classic-small-dot-width) / 2)
+}
+
+.fc-classic-GOm {
+  border-style: var(--fc-classic-border-style);
+  border-width: calc(var(--fc-classic-large-dot-width) / 2)
+}
+
+.fc-classic-1Wx {
+  border-inline-style: var(--fc-classic-border-style);
+  border-inline-width: 1px
+}
+
+.fc-classic-ybF {
+  border-inline-style: var(--fc-classic-border-style);
+  border-inline-width: 5px
+}
+
+.fc-classic-JIC {
+  border-block-style: var(--fc-classic-border-style);
+  border-block-width: 1px
+}
+
+.fc-classic-XM3 {
+  border-block-style: var(--fc-classic-border-style);
+  border-block-width: 5px
+}
+
+.fc-classic-3J4 {
+  border-inline-start-style: var(--fc-classic-border-style);
+  border-inline-start-width: 1px
+}
+
+.fc-classic-hhi {
+  border-inline-start-style: var(--fc-classic-border-style);
+  border-inline-start-width: 5px
+}
+
+.fc-classic-jIH {
+  border-inline-start-style: var(--fc-classic-border-style);
+  border-inline-start-width: 6px
+}
+
+.fc-classic-USt {
+  border-inline-end-style: var(--fc-classic-border-style);
+  border-inline-end-width: 1px
+}
+
+.fc-classic-Bda {
+  border-inline-end-style: var(--fc-classic-border-style);
+  border-inline-end-width: 5px
+}
+
+.fc-classic-ku3 {
+  border-top-style: var(--fc-classic-border-style);
+  border-top-width: 1px
+}
+
+.fc-classic-bLA {
+  border-top-style: var(--fc-classic-border-style);
+  border-top-width: 6px
+}
+
+.fc-classic-zi1 {
+  border-bottom-style: var(--fc-classic-border-style);
+  border-bottom-width: 1px
+}
+
+.fc-classic-TN2 {
+  --fc-classic-border-style: dotted;
+  border-style: dotted
+}
+
+.fc-classic-C1x {
+  border-color: var(--fc-classic-border)
+}
+
+.fc-classic-sYT {
+  border-color: var(--fc-classic-now)
+}
+
+.fc-classic-0Pr {
+  border-color: var(--fc-classic-primary)
+}
+
+.fc-classic-vXO {
+  border-color: var(--fc-classic-button-border)
+}
+
+.fc-classic-rQI {
+  border-color: var(--fc-classic-button-strong-border)
+}
+
+.fc-classic-C0k {
+  border-color: var(--fc-classic-strong-border)
+}
+
+.fc-classic-lNM {
+  border-color: var(--fc-event-color)
+}
+
+.fc-classic-d0j {
+  border-color: #0000
+}
+
+.fc-classic-Pqk {
+  border-inline-color: #0000
+}
+
+.fc-classic-rif {
+  border-block-color: #0000
+}
+
+.fc-classic-0qY {
+  border-inline-start-color: var(--fc-classic-now)
+}
+
+.fc-classic-LaM {
+  border-inline-start-color: #000
+}
+
+.fc-classic-5JV {
+  border-inline-end-color: #000
+}
+
+.fc-classic-1Aa {
+  border-top-color: var(--fc-classic-now)
+}
+
+.fc-classic-Jk3 {
+  background-color: var(--fc-classic-background)
+}
+
+.fc-classic-iYS {
+  background-color: var(--fc-classic-faint)
+}
+
+.fc-classic-hLU {
+  background-color: var(--fc-classic-highlight)
+}
+
+.fc-classic-k3f {
+  background-color: var(--fc-classic-muted)
+}
+
+.fc-classic-YjJ {
+  background-color: var(--fc-event-color)
+}
+
+@media not print {
+  @supports (color:color-mix(in lab, red, red)) {
+    .fc-classic-hsC {
+      background-color: color-mix(in oklab, var(--fc-event-color) var(--fc-classic-background-event-opacity), transparent)
     }
-  },
-  eventDidMount: tell,
-  eventClick: ({ event: one, jsEvent }) => {
-    jsEvent.preventDefault();
-    if (one.extendedProps.path) visit(one.extendedProps.path);
-  },
-});
-calendar.render();
+  }
+  @supports not (color:color-mix(in lab, red, red)) {
+    .fc-classic-hsC {
+      position: relative;
+      isolation: isolate
+    }
+    .fc-classic-hsC:before {
+      content: '';
+      position: absolute;
+      inset: 0;
+      background-color: var(--fc-event-color);
+      opacity: var(--fc-classic-background-event-opacity);
+      z-index: -1
+    }
+  }
+}
+
+.fc-classic-JWq {
+  background-color: var(--fc-classic-button)
+}
+
+.fc-classic-Adi {
+  background-color: var(--fc-classic-button-strong)
+}
+
+.fc-classic-KUX {
+  padding: 2px
+}
+
+.fc-classic-XJa {
+  padding: 6px
+}
+
+.fc-classic-3N5 {
+  padding: 8px
+}
+
+.fc-classic-7A6 {
+  padding: 1px
+}
+
+.fc-classic-oQ2 {
+  padding-inline: 2px
+}
+
+.fc-classic-Eaq {
+  padding-inline: 10px
+}
+
+.fc-classic-Apf {
+  padding-inline: 12px
+}
+
+.fc-classic-F1o {
+  padding-inline: 1px
+}
+
+.fc-classic-2rx {
+  padding-block: 2px
+}
+
+.fc-classic-Jhn {
+  padding-block: 4px
+}
+
+.fc-classic-End {
+  padding-block: 6px
+}
+
+.fc-classic-dl6 {
+  padding-block: 8px
+}
+
+.fc-classic-P9h {
+  padding-block: 60px
+}
+
+.fc-classic-z5u {
+  padding-block: 1px
+}
+
+.fc-classic-a7i {
+  padding-inline-start: 2px
+}
+
+.fc-classic-166 {
+  padding-top: 2px
+}
+
+.fc-classic-8ub {
+  padding-bottom: 2px
+}
+
+.fc-classic-cM0 {
+  padding-bottom: 16px
+}
+
+.fc-classic-HXA {
+  text-align: center
+}
+
+.fc-classic-2HE {
+  text-align: end
+}
+
+.fc-classic-AVD {
+  font-size: 24px;
+  line-height: calc(2/1.5)
+}
+
+.fc-classic-vQz {
+  font-size: 11px;
+  line-height: 1.09091
+}
+
+.fc-classic-1Po {
+  font-size: 16px;
+  line-height: calc(1.5/1)
+}
+
+.fc-classic-9yp {
+  font-size: 14px;
+  line-height: calc(1.25/.875)
+}
+
+.fc-classic-a3B {
+  font-size: 12px;
+  line-height: calc(1/.75)
+}
+
+.fc-classic-DIS {
+  font-weight: 700
+}
+
+.fc-classic-IPx {
+  text-overflow: ellipsis
+}
+
+.fc-classic-TZ4 {
+  white-space: nowrap
+}
+
+.fc-classic-jm6 {
+  white-space: pre
+}
+
+.fc-classic-taq {
+  color: var(--fc-classic-faint-foreground)
+}
+
+.fc-classic-m9h {
+  color: var(--fc-classic-muted-foreground)
+}
+
+.fc-classic-GAX {
+  color: var(--fc-classic-foreground)
+}
+
+.fc-classic-RnT {
+  color: var(--fc-classic-button-foreground)
+}
+
+.fc-classic-i9F {
+  color: var(--fc-event-contrast-color)
+}
+
+.fc-classic-L1Y {
+  font-style: italic
+}
+
+.fc-classic-lMo {
+  opacity: .5
+}
+
+.fc-classic-Q3Z {
+  opacity: .65
+}
+
+.fc-classic-iTG {
+  opacity: .75
+}
+
+.fc-classic-MGT {
+  opacity: var(--fc-classic-background-event-foreground-opacity)
+}
+
+.fc-classic-1kP {
+  box-shadow: 0 10px 15px -3px #0000001a, 0 4px 6px -4px #0000001a
+}
+
+.fc-classic-tkw {
+  box-shadow: 0 4px 6px -1px #0000001a, 0 2px 4px -2px #0000001a
+}
+
+.fc-classic-qNs {
+  box-shadow: 0 1px 3px 0 #0000001a, 0 1px 2px -1px #0000001a
+}
+
+.fc-classic-A3h {
+  box-shadow: 0 0 0 1px var(--fc-classic-ring-color, currentcolor)
+}
+
+.fc-classic-yKG {
+  --fc-classic-ring-color: var(--fc-classic-background)
+}
+
+.fc-classic-2R2 {
+  outline-style: solid;
+  outline-width: 1px
+}
+
+.fc-classic-0Bj {
+  outline-style: solid;
+  outline-width: 2px
+}
+
+.fc-classic-fFh {
+  outline-offset: -2px
+}
+
+.fc-classic-3Xj {
+  outline-offset: 2px
+}
+
+.fc-classic-lYz {
+  outline-color: var(--fc-classic-button-outline)
+}
+
+.fc-classic-zIi {
+  outline-color: var(--fc-classic-primary)
+}
+
+.fc-classic-SDU {
+  background: linear-gradient(var(--fc-classic-muted), var(--fc-classic-muted))var(--fc-classic-background)
+}
+
+.fc-classic-BaR {
+  background: linear-gradient(var(--fc-classic-strong), var(--fc-classic-strong))var(--fc-classic-background)
+}
+
+.fc-classic-mAY:not(:is(:where(.fc-classic-bCs):hover *)) {
+  opacity: .65
+}
+
+@media not all and (hover:hover) {
+  .fc-classic-mAY {
+    opacity: .65
+  }
+}
+
+@media not print {
+  .fc-classic-hbn {
+    background-color: var(--fc-classic-today)
+  }
+}
+
+@media (hover:hover) {
+  .fc-classic-vs6:is(:where(.fc-classic-bCs):hover *) {
+    display: block
+  }
+
+  .fc-classic-Ogp:is(:where(.fc-classic-bCs):hover *) {
+    text-decoration-line: underline
+  }
+}
+
+.fc-classic-uk6:first-child {
+  border-start-start-radius: 4px;
+  border-end-start-radius: 4px
+}
+
+.fc-classic-Tuc:last-child {
+  border-start-end-radius: 4px;
+  border-end-end-radius: 4px
+}
+
+@media (hover:hover) {
+  .fc-classic-bqK:hover {
+    border-color: var(--fc-classic-button-strong-border)
+  }
+
+  .fc-classic-9Rj:hover {
+    background-color: var(--fc-classic-button-strong)
+  }
+
+  .fc-classic-Ubk:hover {
+    background-color: var(--fc-classic-faint)
+  }
+
+  .fc-classic-4yP:hover {
+    background-color: var(--fc-classic-muted)
+  }
+
+  .fc-classic-Eu0:hover {
+    text-decoration-line: underline
+  }
+}
+
+.fc-classic-OIx:focus-visible {
+  background-color: var(--fc-classic-faint)
+}
+
+.fc-classic-tCP:focus-visible {
+  background-color: var(--fc-classic-muted)
+}
+
+.fc-classic-uqo:focus-visible {
+  outline-style: solid;
+  outline-width: 2px
+}
+
+.fc-classic-sOR:focus-visible {
+  outline-style: solid;
+  outline-width: 3px
+}
+
+.fc-classic-aIH:active {
+  border-color: var(--fc-classic-button-strong-border)
+}
+
+.fc-classic-5ky:active {
+  background-color: var(--fc-classic-button-strong)
+}
+
+.fc-classic-28F:active {
+  background-color: var(--fc-classic-muted)
+}
+
+.fc-classic-8gz:active {
+  background-color: var(--fc-classic-strong)
+}
+
+@media print {
+  .fc-classic-jsy {
+    border-width: 1px
+  }
+
+  .fc-classic-nQ5 {
+    border-color: var(--fc-classic-button-strong-border)
+  }
+
+  .fc-classic-DO7 {
+    border-color: var(--fc-event-color)
+  }
+
+  .fc-classic-4MR {
+    border-color: #000
+  }
+
+  .fc-classic-vwH {
+    background-color: #fff
+  }
+
+  .fc-classic-cfp {
+    color: #000
+  }
+}
+
+[dir=rtl] .fc-classic-jY6 {
+  rotate: none
+}
+
+[dir=rtl] .fc-classic-asP {
+  rotate: 180deg
+}
+`;var xf=`/* The colors of the release calendar, and its items; all of it below the class of the page. */
+.interlock-calendar {
+  --page: #fff; --text: #1f2328; --quiet: #59636e; --good: #1a7f37; --bad: #cf222e; --busy: #0969da; --wait: #9a6700; --clash: #bf3989;
+  --due: #0b7285;
+}
+.interlock-calendar[data-color-scheme="dark"] {
+  --page: #111; --text: #e6edf3; --quiet: #9198a1; --good: #57ab5a; --bad: #f47067; --busy: #6cb6ff; --wait: #d29922; --clash: #f778ba;
+  --due: #39c5cf;
+}
+.interlock-calendar[data-color-scheme] { --fc-classic-faint-foreground: var(--quiet); --fc-classic-muted-foreground: var(--quiet); }
+.interlock-calendar .calendar { margin-top: 14px; min-height: 620px; }
+.interlock-calendar .legend { display: flex; flex-wrap: wrap; gap: 6px 14px; margin: 10px 0 0; padding: 0; }
+.interlock-calendar .legend li { list-style: none; }
+.interlock-calendar .legend li::before {
+  background: var(--mark); border-radius: 3px; content: ""; display: inline-block; height: 11px; margin-right: 5px; width: 11px;
+}
+.interlock-calendar .good { --mark: var(--good); }
+.interlock-calendar .bad { --mark: var(--bad); }
+.interlock-calendar .busy { --mark: var(--busy); }
+.interlock-calendar .wait { --mark: var(--wait); }
+.interlock-calendar .clash { --mark: var(--clash); }
+.interlock-calendar .due { --mark: var(--due); }
+.interlock-calendar .calm, .interlock-calendar .idle { --mark: var(--quiet); }
+.interlock-calendar .legend li.idle { font-style: italic; }
+.interlock-calendar .legend li.idle::before { background: none; border: 1.5px solid var(--mark); box-sizing: border-box; }
+.interlock-calendar .title { overflow-wrap: anywhere; white-space: normal; }
+.interlock-calendar .title .quiet { color: var(--quiet); font-weight: normal; }
+.interlock-calendar .short { display: -webkit-box; overflow: hidden; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
+.interlock-calendar .item.idle { font-style: italic; }
+.interlock-calendar .item.idle .title { font-weight: normal; opacity: 0.8; }
+.interlock-calendar .item.idle .dot { border-width: 1.5px; height: 9px; width: 9px; }
+.interlock-calendar .item.conflict .title { font-weight: 600; }
+.interlock-calendar .item.idle:not(:has(.dot)) { background: var(--page); border: 1px dashed var(--fc-event-color); }
+.interlock-calendar .item.idle:not(:has(.dot)) > * { color: var(--fc-event-color); }
+`;var Pf=document.querySelector("base"),eo=Pf?new URL(Pf.href).pathname:"/";async function to(t,e,n={}){let s=new URLSearchParams;for(let[o,i]of Object.entries(e??{}))for(let a of Array.isArray(i)?i:[i])a!==void 0&&a!==""&&s.append(o,String(a));let r={};return n.signal&&(r.signal=n.signal),await Eb(`${eo}interlock/api/v1${wb(t,n)}?${s}`,r)}var wb=(t,e)=>t.replace(/\{(\w+)\}/g,(n,s)=>encodeURIComponent(e.params?.[s]??""));async function Eb(t,e){let n=await fetch(t,{headers:{Accept:"application/json"},...e});if(n.status===401)throw location.reload(),new Error("Your session has expired. Log in again.");let s=await n.json().catch(()=>null);if(!n.ok)throw new Error(Cb(s)||`${n.status} ${n.statusText}`);return s}function Cb(t){if(t===null||typeof t!="object")return"";let{detail:e,next_step:n,who:s}=t;return[e,s&&`Who can change it: ${s}.`,n&&`Next: ${n}.`].filter(Boolean).join(" ")}var wa=globalThis,A=wa.React,{useCallback:Yx,useEffect:Kn,useMemo:zx,useRef:no,useState:nn}=A,{Badge:Ib,Box:Mt,Button:Zx,Heading:Hf,Input:Rb,NativeSelect:$b,Spinner:Vx,Text:sn,Textarea:jx}=wa.ChakraUI,{Link:Wf,useNavigate:Bf,useSearchParams:kb}=wa.ReactRouterDOM;function Ff({path:t,children:e,...n}){return A.createElement(Wf,{to:t,style:{color:"var(--chakra-colors-fg-info)",textDecoration:"underline",textUnderlineOffset:"2px"},...n},e)}function Ea({color:t,children:e,...n}){return A.createElement(Mt,{bg:"bg.subtle",borderColor:t,borderLeftWidth:4,mb:2,overflowWrap:"anywhere",px:4,py:2,rounded:"sm",...n},A.createElement(sn,null,e))}var so=({children:t})=>A.createElement(Ea,{color:"red.solid",role:"alert"},t);var Lf=(t="")=>to("/in-force",{dag_id:t}).then(({stops:e,freezes:n})=>[...e.map(s=>`Emergency stop in force: ${s}`),...n.map(s=>`Freeze in force: ${s}`)],e=>[`Whether an emergency stop or a freeze is in force is not known: ${e.message}`]);var _b=[Nf,Of,_f,xf].join(`
+`),Nb={deployed:"good",rehearsed:"good",allow:"good",planned:"busy",boarding:"busy",running:"busy",moved:"wait",deny:"bad",paused:"idle",withdrawn:"idle",overtaken:"idle",empty:"calm"},Ob={conflict:"clash",milestone:"due",release:"bad",train:"bad"},xb=[["busy","departure, booking"],["wait","departure moved by a calendar"],["idle","paused, withdrawn, overtaken"],["good","deployed, change window"],["bad","freeze, failed"],["clash","conflict"],["due","milestone"],["calm","information only"]],Uf=5,Af={hour:"2-digit",minute:"2-digit",hour12:!1},Pb=t=>Nb[t.state]??Ob[t.kind]??"calm",Ca=t=>new Date(t).toLocaleString("en-GB",{weekday:"short",day:"numeric",month:"short",hour:"2-digit",minute:"2-digit"});function Hb(t,e){let n=Pb(t),s=t.kind==="conflict"?"clash":n==="calm"||n==="idle"?"quiet":n,r=t.day?{start:t.day,end:t.until_day??t.day,allDay:!0}:null;return{id:t.id,title:t.kind==="conflict"?`\u26A0 ${t.title}`:t.title,start:t.start,end:t.end,...r,display:t.kind==="departure"?"auto":"block",color:getComputedStyle(e).getPropertyValue(`--${s}`),contrastColor:e.dataset.colorScheme==="dark"?"#111":"#fff",extendedProps:{about:t.about,path:t.path,look:`item ${t.kind} ${n}`,rank:t.kind==="conflict"?0:1}}}var Wb={plugins:[jn,Da,ha,Tf],initialView:"dayGridMonth",headerToolbar:{start:"prev,next today",center:"title",end:"dayGridMonth,timeGridWeek,listMonth"},listText:"Agenda",todayHint:"Today",firstDay:1,nowIndicator:!0,eventTimeFormat:Af,slotHeaderFormat:Af,height:"auto",dayMaxEvents:6,eventClass:({event:t})=>t.extendedProps.look,listItemEventBeforeClass:"dot",listItemEventTitleClass:"title",rowEventTitleClass:"title",slotEventOverlap:!1,views:{timeGridWeek:{columnEventTitleClass:"title",displayEventTime:!1,eventMinHeight:36},dayGridMonth:{eventOrder:"rank,start,-duration,allDay,title",listItemEventTitleClass:"title short",rowEventTitleClass:"title short"}},eventDidMount:({el:t,event:e,view:n})=>{let s=e.extendedProps.about,r=e.allDay||!e.start?[]:[`${Ca(e.start)} \u2013 ${Ca(e.end??e.start)}`];if(t.setAttribute("title",[e.title,...r,s].filter(Boolean).join(`
+`)),!n.type.startsWith("list")||!s)return;let o=document.createElement("div");o.className="quiet",o.textContent=s,t.querySelector(".title")?.append(o)}};function Bb(){let t=()=>document.documentElement.classList.contains("dark"),[e,n]=nn(t);return Kn(()=>{let s=new MutationObserver(()=>n(t()));return s.observe(document.documentElement,{attributeFilter:["class"]}),()=>s.disconnect()},[]),e}function Fb({found:t}){if(!t.length)return null;let e=r=>{let o=`${Ca(r.start)} \xB7 ${r.title}`;return A.createElement("li",{key:r.id},r.path?A.createElement(Ff,{path:`/${r.path}`},o):o," ",A.createElement(sn,{as:"span",color:"fg.muted"},r.about))},n=t.slice(Uf),s=r=>A.createElement(Mt,{as:"ul",listStyleType:"disc",my:1,pl:5},r.map(e));return A.createElement(Mt,{bg:"bg.subtle",borderColor:"pink.solid",borderLeftWidth:4,mb:2,overflowWrap:"anywhere",px:4,py:2,rounded:"sm"},"Conflicts in the next 60 days",s(t.slice(0,Uf)),n.length?A.createElement("details",null,A.createElement("summary",null,`${n.length} more`),s(n)):null)}function Lb(){let{timeZone:t}=Intl.DateTimeFormat().resolvedOptions(),e=`Times are shown in your browser's time zone${t?`, ${t}`:""}`;return A.createElement(sn,{color:"fg.muted",my:2},`${e}. Entries of whole days are shown on their days in the time zone of their calendar.`)}function Ub(){let[t,e]=nn(null),[n,s]=nn([]),[r,o]=nn(""),i=Bf(),a=no(null),c=no(null),l=Bb();return Kn(()=>{let f=new Vt(a.current,{...Wb,events:async m=>{try{let d={start:m.start.toISOString(),end:m.end.toISOString()},[p,v]=await Promise.all([to("/schedule",d),Lf()]);o(""),e(p),s(v);let y=a.current?.parentElement;return y?p.items.map(M=>Hb(M,y)):[]}catch(d){return o(d.message),[]}},eventClick:({event:m,jsEvent:d})=>{d.preventDefault(),m.extendedProps.path&&i(`/${m.extendedProps.path}`)}});return c.current=f,f.render(),()=>f.destroy()},[]),Kn(()=>void(t&&c.current?.refetchEvents()),[l]),A.createElement(Mt,{"data-testid":"interlock-calendar",fontSize:"sm",height:"100%",overflowY:"auto",p:{base:2,md:4},tabIndex:0},A.createElement("style",null,_b),A.createElement(Mt,{className:"interlock-calendar","data-color-scheme":l?"dark":"light",marginInline:"auto",maxWidth:"1320px"},A.createElement(Hf,{as:"h1",mb:2,size:"lg"},"Release calendar"),r?A.createElement(so,null,`The calendar could not be read: ${r}`):null,n.map(f=>A.createElement(so,{key:f},f)),t?.faults.map(f=>A.createElement(so,{key:f},f)),t?.notes.map(f=>A.createElement(Ea,{color:"orange.solid",key:f},f)),A.createElement(Fb,{found:t?.conflicts??[]}),A.createElement("ul",{className:"legend"},xb.map(([f,m])=>A.createElement("li",{className:f,key:f},m))),A.createElement(Lb,null),A.createElement("div",{className:"calendar",ref:a}),t?.feed?A.createElement(sn,{color:"fg.muted",mt:2},"Subscribe with your personal address (do not share it): ",A.createElement("a",{href:new URL(eo+t.feed,location.origin).href,style:{textDecoration:"underline"}},"iCalendar feed")):null))}Object.assign(globalThis,{"Release calendar":Ub});})();

@@ -94,8 +94,11 @@ class History:
         self._took = {one.run: tuple(took(one, place) for place in range(len(MILESTONES))) for one in self._through}
         self._kept: dict[tuple[str, int], float | None] = {}
 
-    def forecast(self, outlook: Outlook, now: datetime) -> Forecast:
-        """Return when a release will be through; only releases that ended before ``now`` count."""
+    def forecast(self, outlook: Outlook, now: datetime, among: int = 1) -> Forecast:
+        """Return when a release will be through; only releases that ended before ``now`` count.
+
+        :param among: of so many releases, all are to be through by then in half of the cases, and in nine of ten.
+        """
         place = outlook.last
         since = outlook.reached[MILESTONES[place]] if place >= 0 else outlook.requested_at or now
         elapsed = max((now - since).total_seconds(), 0.0)
@@ -114,8 +117,9 @@ class History:
         if len(factors) < ENOUGH or not steps:
             why = f"It needs {ENOUGH} earlier releases that got through; {len(factors)} are known."
             return bare.model_copy(update={"based_on": len(factors), "why": why})
-        tenths = quantiles(factors, n=10)
-        half, nine = (_end(now, max(tenths[number], 0.0), *_halves(steps), starts) for number in (4, 8))
+        cuts = quantiles(factors, n=1000)
+        wanted = (cuts[min(round(1000 * share ** (1 / among)), 999) - 1] for share in (0.5, 0.9))
+        half, nine = (_end(now, max(factor, 0.0), *_halves(steps), starts) for factor in wanted)
         return bare.model_copy(update={"based_on": len(factors), "half": half, "nine_of_ten": max(half, nine)})
 
     def _before(self, at: datetime) -> Sequence[MeasuredRelease]:

@@ -114,6 +114,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Files
+         * @description Return size and digest of the files of a release.
+         */
+        get: operations["files_dags__dag_id__dagRuns__dag_run_id__files_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/dags/{dag_id}/dagRuns/{dag_run_id}/files/{sha256}": {
         parameters: {
             query?: never;
@@ -126,6 +146,106 @@ export interface paths {
          * @description Return a file that was attached to a test case of a release, to be kept as a file: browsers do not show it.
          */
         get: operations["attached_file_dags__dag_id__dagRuns__dag_run_id__files__sha256__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Findings
+         * @description Return findings about a release, records that others lack of it, and which chat rooms were not told.
+         */
+        get: operations["findings_dags__dag_id__dagRuns__dag_run_id__findings_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/matrix": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Matrix
+         * @description Return each ticket of a release with its test cases and their results in each environment.
+         */
+        get: operations["matrix_dags__dag_id__dagRuns__dag_run_id__matrix_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Progress
+         * @description Return how far a release has come: each environment, the steps around its waves, its defects.
+         */
+        get: operations["progress_dags__dag_id__dagRuns__dag_run_id__progress_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/records": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Records
+         * @description Return the results of the tasks of a run, why tasks failed, and for what they wait.
+         */
+        get: operations["records_dags__dag_id__dagRuns__dag_run_id__records_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Reports
+         * @description Return of which stages there are data docs.
+         */
+        get: operations["reports_dags__dag_id__dagRuns__dag_run_id__reports_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -165,11 +285,31 @@ export interface paths {
         };
         /**
          * Forecast
-         * @description Return when a release will be through, in half of the cases and in nine of ten, and how ready it is.
+         * @description Return when a release or a train will be through, in half of the cases and in nine of ten, and how ready it is.
          *
          *     Earlier releases count that the reader may read.
          */
         get: operations["forecast_forecast_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/in-force": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * In Force
+         * @description Return the emergency stops and freezes in force; with a Dag, those for its service or its passengers.
+         */
+        get: operations["in_force_in_force_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -278,6 +418,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Names
+         * @description Return how people call everybody whom the catalogue names: user name to name.
+         */
+        get: operations["names_names_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/needs-me": {
         parameters: {
             query?: never;
@@ -341,6 +501,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/schedule": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Schedule
+         * @description Return departures, calendars, bookings and releases of a time, what clashes, and where the reader's feed is.
+         */
+        get: operations["schedule_schedule_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/timeline": {
         parameters: {
             query?: never;
@@ -392,9 +572,27 @@ export interface components {
              * Until
              * @description After that, it is too late, or happens by itself
              */
-            until?: string | null;
+            until: string | null;
             /** What */
             what: string;
+        };
+        /**
+         * Action
+         * @description What is done: one of its kinds.
+         */
+        Action: {
+            /** @description A program of the bundle, on one host */
+            command?: components["schemas"]["CommandStep"] | null;
+            /** @description A run of another Dag of this Airflow */
+            dag_run?: components["schemas"]["DagRunStep"] | null;
+            /** @description A document of AWS Systems Manager */
+            document?: components["schemas"]["DocumentStep"] | null;
+            /** @description An AWS Lambda function */
+            function?: components["schemas"]["FunctionStep"] | null;
+            /** @description People do it, and answer a question about it */
+            manual?: components["schemas"]["ManualStep"] | null;
+            /** @description A snapshot of an RDS database instance */
+            snapshot?: components["schemas"]["SnapshotStep"] | null;
         };
         /**
          * AgendaCollection
@@ -434,7 +632,7 @@ export interface components {
          * @description An item of an agenda, for one reader.
          */
         AgendaEntry: {
-            back_out?: components["schemas"]["BackOutSeen"] | null;
+            back_out: components["schemas"]["BackOutSeen"] | null;
             /**
              * Boards
              * @description The boards of board.yaml that vote on it, by their keys
@@ -454,7 +652,7 @@ export interface components {
              *     }
              */
             change: components["schemas"]["Change"];
-            change_type?: components["schemas"]["ChangeType"] | null;
+            change_type: components["schemas"]["ChangeType"] | null;
             /**
              * Conflicts
              * @default []
@@ -463,9 +661,9 @@ export interface components {
             /** Dag Id */
             dag_id: string;
             /** Decide By */
-            decide_by?: string | null;
+            decide_by: string | null;
             /** @description None: it is not decided */
-            decision?: components["schemas"]["Settled"] | null;
+            decision: components["schemas"]["Settled"] | null;
             /**
              * Demands
              * @default []
@@ -500,9 +698,9 @@ export interface components {
              */
             may_remark: boolean;
             /** @description null: the reader has no ballot on it, or has cast it */
-            mine?: components["schemas"]["OwnBallot"] | null;
+            mine: components["schemas"]["OwnBallot"] | null;
             /** Not Before */
-            not_before?: string | null;
+            not_before: string | null;
             /**
              * Open
              * @description Somebody can still vote
@@ -535,7 +733,7 @@ export interface components {
              */
             reviews: components["schemas"]["ReviewSeen"][];
             /** Risk */
-            risk?: number | null;
+            risk: number | null;
             /**
              * Risk Terms
              * @default []
@@ -589,6 +787,113 @@ export interface components {
             user: string;
         };
         /**
+         * Approval
+         * @description The people who let a release pass an environment, and what they decided.
+         */
+        Approval: {
+            /**
+             * Approved
+             * @description None: it is not decided
+             */
+            approved: boolean | null;
+            /**
+             * People
+             * @description User names; empty: they are not named by the policy in force
+             * @default []
+             */
+            people: string[];
+            /** Quorum */
+            quorum: number | null;
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+            /**
+             * Required
+             * @default true
+             */
+            required: boolean;
+            /**
+             * Title
+             * @description What these people are called
+             */
+            title: string;
+            /** Until */
+            until: string | null;
+            /**
+             * Votes
+             * @default []
+             */
+            votes: components["schemas"]["Vote"][];
+        };
+        /**
+         * Arrival
+         * @description The result of each passenger of a departure.
+         */
+        Arrival: {
+            /** Departed */
+            departed: boolean;
+            /** Departure */
+            departure: string | null;
+            /**
+             * Passengers
+             * @default []
+             */
+            passengers: components["schemas"]["PassengerOutcome"][];
+            /**
+             * Reason
+             * @description Why it did not depart
+             * @default
+             */
+            reason: string;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Train */
+            train: string;
+        };
+        /**
+         * Artifact
+         * @description Stage 4: one immutable bundle, and the proof of its origin.
+         */
+        Artifact: {
+            /** @description CycloneDX 1.6 JSON */
+            bom: components["schemas"]["Blob"];
+            bundle: components["schemas"]["Blob"];
+            /** Commit */
+            commit: string;
+            /** @description Coverage as rows: see adapters.reports */
+            coverage: components["schemas"]["Blob"] | null;
+            /** @description What the build tool printed */
+            log: components["schemas"]["Blob"];
+            /** @description Of an artifact that another pipeline built; none: built here */
+            origin?: components["schemas"]["Origin"] | null;
+            /** @description SLSA provenance v1 in a DSSE envelope */
+            provenance: components["schemas"]["Blob"];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Seconds */
+            seconds: number;
+            /** Service */
+            service: string;
+            /** @description Where it was built; none: an older release, unknown */
+            surroundings?: components["schemas"]["BuildEnvironment"] | null;
+            /** @description JUnit results as rows: see adapters.reports */
+            tests: components["schemas"]["Blob"];
+            /** Tool */
+            tool: string;
+            /** Version */
+            version: string;
+        };
+        /**
          * AskedItem
          * @description An item as the person who writes the minutes names it.
          */
@@ -633,6 +938,70 @@ export interface components {
             present: string[];
         };
         /**
+         * AssetReport
+         * @description Stage 3: what the release needs, and that it is there.
+         */
+        AssetReport: {
+            /**
+             * Canary Groups
+             * @description ARNs of the target groups of canary and baseline
+             * @default []
+             */
+            canary_groups: string[];
+            /**
+             * Created
+             * @description Instances that were missing and have been created
+             * @default []
+             */
+            created: string[];
+            /**
+             * Hosts
+             * @description Environment: its hosts, in the order of their names
+             */
+            hosts: {
+                [key: string]: components["schemas"]["Host"][];
+            };
+            /**
+             * Lacking
+             * @description In a rehearsal: what a release would not find in production; none: it was not looked at
+             */
+            lacking?: string[] | null;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Started
+             * @description Instances that were stopped and have been started
+             * @default []
+             */
+            started: string[];
+            /**
+             * Switches
+             * @description Environment with two fleets: which one has the traffic
+             * @default {}
+             */
+            switches: {
+                [key: string]: components["schemas"]["Switch"];
+            };
+            /**
+             * Target Groups
+             * @description Environment: ARN of its target group
+             */
+            target_groups: {
+                [key: string]: string;
+            };
+            /**
+             * Tools
+             * @description Build tool: its version
+             */
+            tools: {
+                [key: string]: string;
+            };
+        };
+        /**
          * Attachment
          * @description A file that a tester attached to a test case before giving its result.
          */
@@ -666,6 +1035,53 @@ export interface components {
              * @description As the tester's machine calls it: text to be shown, and no path
              */
             name: string;
+        };
+        /**
+         * BackOutPlan
+         * @description How the release is taken back, proven to be possible when the plan was frozen.
+         */
+        BackOutPlan: {
+            /**
+             * On Hosts
+             * @description Every host still has the release it goes back to
+             */
+            on_hosts: boolean;
+            /**
+             * Releases
+             * @description Host's address: the release it goes back to; none: it is emptied
+             */
+            releases: {
+                [key: string]: string | null;
+            };
+            /**
+             * Versions
+             * @description Host's address: that release's version
+             */
+            versions: {
+                [key: string]: string | null;
+            };
+        };
+        /**
+         * BackOutReport
+         * @description What it took to go back.
+         */
+        BackOutReport: {
+            /** Because */
+            because: string;
+            entered?: components["schemas"]["Entered"] | null;
+            /** Results */
+            results: components["schemas"]["HostResult"][];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Verified
+             * @description Every host answers with the version it was to go back to
+             */
+            verified: boolean;
         };
         /**
          * BackOutSeen
@@ -740,7 +1156,7 @@ export interface components {
              * Planned
              * @description When it was to start; null: then, or it is not known
              */
-            planned?: string | null;
+            planned: string | null;
             /**
              * Start
              * Format: date-time
@@ -860,7 +1276,7 @@ export interface components {
              * By
              * @description The person who named this version in the train's file; none: a rule selected it
              */
-            by?: string | null;
+            by: string | null;
             /** Commit */
             commit: string;
             /**
@@ -901,6 +1317,74 @@ export interface components {
             why: string;
         };
         /**
+         * BuildEnvironment
+         * @description Where a build or a suite ran, and what it could reach from there.
+         */
+        BuildEnvironment: {
+            /**
+             * How
+             * @description How it was isolated from the platform, or why it was not
+             */
+            how: string;
+            /** Isolated */
+            isolated: boolean;
+            /**
+             * Reaches
+             * @description Places on the network that were open to it
+             * @default []
+             */
+            reaches: string[];
+        };
+        /**
+         * CanaryPlan
+         * @description How the first wave is tried before the others, in numbers.
+         */
+        CanaryPlan: {
+            /**
+             * Answer Within
+             * Format: duration
+             */
+            answer_within: string;
+            /** Bake Seconds */
+            bake_seconds: number;
+            /**
+             * Baseline
+             * @description Hosts of the old version that are restarted, to compare with
+             */
+            baseline: components["schemas"]["Host"][];
+            /** Baseline Group */
+            baseline_group: string | null;
+            /**
+             * Canary Group
+             * @description ARN of its target group; with a share of the traffic
+             */
+            canary_group: string | null;
+            /**
+             * Marginal
+             * @enum {string}
+             */
+            marginal: "ask" | "fail";
+            /** Metrics Path */
+            metrics_path: string | null;
+            /**
+             * Percent
+             * @description Share of the traffic, and as much for the baseline
+             */
+            percent: number | null;
+            /**
+             * Question
+             * @description What is measured, and how it is judged: Question in domain/canary
+             */
+            question: {
+                [key: string]: unknown;
+            };
+            /**
+             * Requests
+             * @description That each host must have answered
+             */
+            requests: number;
+        };
+        /**
          * CaseCollection
          * @description The test cases of a release that wait for the reader's result, in the order of their questions.
          */
@@ -917,6 +1401,64 @@ export interface components {
             total_entries: number;
         };
         /**
+         * CaseCount
+         * @description The test cases that people run in an environment.
+         */
+        CaseCount: {
+            /** Demanded */
+            demanded: number;
+            /**
+             * Results
+             * @description Result: number of cases; empty: not all results are in
+             * @default {}
+             */
+            results: {
+                [key: string]: number;
+            };
+            /** Run */
+            run: number;
+        };
+        /**
+         * CaseRuns
+         * @description Stage 5: what came of the test cases that people had to run in one environment.
+         */
+        CaseRuns: {
+            /**
+             * Artifact
+             * @description SHA-256 of the bundle on which they were run
+             */
+            artifact: string;
+            /**
+             * Counts
+             * @description Result: number of cases; not_run: cases without a result
+             */
+            counts: {
+                [key: string]: number;
+            };
+            /** Environment */
+            environment: string;
+            /**
+             * Left Out
+             * @description Number of cases that need not be run
+             * @default 0
+             */
+            left_out: number;
+            /** @description The cases that must be run with their results: rows of domain/testing/results.py */
+            rows: components["schemas"]["Blob"];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Unproven
+             * @description Tickets of the release that no case proves that must be run
+             * @default []
+             */
+            unproven: string[];
+        };
+        /**
          * Cell
          * @description One environment of a service.
          */
@@ -927,7 +1469,7 @@ export interface components {
              * @default true
              */
             certain: boolean;
-            closed?: components["schemas"]["Closed"] | null;
+            closed: components["schemas"]["Closed"] | null;
             /**
              * Dag Id
              * @description Dag of the release or rollback that deployed it
@@ -947,19 +1489,19 @@ export interface components {
              * @default []
              */
             marked_bad: components["schemas"]["Mark"][];
-            pinned?: components["schemas"]["Mark"] | null;
+            pinned: components["schemas"]["Mark"] | null;
             /**
              * Run Id
              * @default
              */
             run_id: string;
             /** Since */
-            since?: string | null;
+            since: string | null;
             /**
              * Version
              * @description null: no release is known to have been deployed
              */
-            version?: string | null;
+            version: string | null;
         };
         /**
          * Change
@@ -990,7 +1532,7 @@ export interface components {
              */
             passengers: components["schemas"]["Boarded"][];
             /** Previous Version */
-            previous_version?: string | null;
+            previous_version: string | null;
             /**
              * Rollout
              * @description Hosts, waves and strategy, a sentence each
@@ -1030,12 +1572,224 @@ export interface components {
              */
             place: string;
             /** Until */
-            until?: string | null;
+            until: string | null;
             /**
              * What
              * @description Title of the freeze, or the emergency stop in words
              */
             what: string;
+        };
+        /**
+         * CommandStep
+         * @description A program of the bundle, run on one host of the environment.
+         */
+        CommandStep: {
+            /**
+             * Host
+             * @description Name of the host; default: the first host of the environment
+             */
+            host: string | null;
+            /**
+             * Runas
+             * @description The account that it runs as; default: the login of the hosts
+             */
+            runas: string | null;
+            /**
+             * Script
+             * @description A program of the bundle, such as scripts/migrate.sh
+             */
+            script: string;
+            /**
+             * Timeout
+             * @description Time after which it is killed; the step has failed then
+             * @default PT10M
+             */
+            timeout: string;
+        };
+        /**
+         * Commit
+         * @description A commit of the service's repository.
+         */
+        Commit: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Author */
+            author: string;
+            /** Email */
+            email: string;
+            /** Sha */
+            sha: string;
+            /** Subject */
+            subject: string;
+        };
+        /**
+         * Communication
+         * @description Stage 8: who was notified of what.
+         */
+        Communication: {
+            /**
+             * Acknowledged
+             * @description Support role: who acknowledged the training material
+             */
+            acknowledged: {
+                [key: string]: string;
+            };
+            /** @description The release notes, Markdown */
+            notes: components["schemas"]["Blob"];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Sent
+             * @description Audience: the addresses its message went to
+             */
+            sent: {
+                [key: string]: string[];
+            };
+        };
+        /**
+         * ConnectionDigests
+         * @description Connections of Airflow, as they were at one time.
+         */
+        ConnectionDigests: {
+            /**
+             * Key
+             * @description Digest of the key; digests by different keys cannot be compared
+             */
+            key: string;
+            /**
+             * Of
+             * @description Connection: each of its fields, and what it leads to, with a digest; none: no such connection
+             */
+            of: {
+                [key: string]: {
+                    [key: string]: string;
+                };
+            };
+        };
+        /**
+         * DagRunStep
+         * @description A run of a Dag of the organisation's own.
+         */
+        DagRunStep: {
+            /**
+             * Conf
+             * @description The configuration of the run; no secrets, because people read it
+             * @default {}
+             */
+            conf: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Dag
+             * @description The id of the Dag; it gives interlock_conductor the right to start runs of it
+             */
+            dag: string;
+            /**
+             * Within
+             * @description Time after which the step has failed if the run has not ended
+             * @default PT1H
+             */
+            within: string;
+        };
+        /**
+         * Decision
+         * @description What people decided: of a plan, an acceptance or a board; or of a change in another system (record).
+         */
+        Decision: {
+            /** Approved */
+            approved: boolean;
+            /**
+             * Digest
+             * @description Of what was decided on
+             */
+            digest: string;
+            /**
+             * Expired
+             * @description Not approved because too few answered in time
+             * @default false
+             */
+            expired: boolean;
+            /** Reason */
+            reason: string;
+            /**
+             * Required
+             * @description False: the policy requires no answer
+             */
+            required: boolean;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Subject
+             * @enum {string}
+             */
+            subject: "plan" | "acceptance" | "sign_off" | "board" | "record" | "canary" | "failure";
+            /**
+             * Vetoed By
+             * @description User names of who rejected with a veto: their rejection alone decided
+             * @default []
+             */
+            vetoed_by: string[];
+            /**
+             * Votes
+             * @default []
+             */
+            votes: components["schemas"]["Vote"][];
+        };
+        /**
+         * DefectLine
+         * @description A defect of the service, as a release finds it.
+         */
+        DefectLine: {
+            /**
+             * Environment
+             * @description Where it was found
+             */
+            environment: string;
+            /**
+             * Failed
+             * @description Whether its test case failed with it in this release
+             * @default false
+             */
+            failed: boolean;
+            /** Id */
+            id: string;
+            /** Severity */
+            severity: string;
+            /**
+             * State
+             * @description The release fixes it, or brings it along; or it is open from before, or accepted as known
+             * @enum {string}
+             */
+            state: "fixed" | "new" | "open" | "accepted";
+            /**
+             * Stops
+             * @description Why it stops the release; if it is accepted: when the acceptance has ended; empty: it does not
+             * @default
+             */
+            stops: string;
+            /** Title */
+            title: string;
+            /**
+             * Until
+             * @description When it is accepted: until then
+             */
+            until?: string | null;
+            /**
+             * Version
+             * @description In which it was found
+             */
+            version: string;
         };
         /**
          * DemandSeen
@@ -1056,6 +1810,31 @@ export interface components {
             place: string;
             /** Title */
             title: string;
+        };
+        /**
+         * Demanded
+         * @description What is demanded of a service beside the thresholds.
+         */
+        Demanded: {
+            /**
+             * Claims
+             * @description What the pipeline of an artifact from elsewhere must say of it, verified
+             * @default []
+             */
+            claims: ("provenance" | "builder" | "source" | "commit" | "workflow" | "entry_point" | "tests" | "coverage" | "bom")[];
+            /**
+             * Coverage
+             * @default [
+             *       "each_file"
+             *     ]
+             */
+            coverage: ("each_file" | "whole" | "changed_lines")[];
+            /**
+             * Unknown Components
+             * @default tell
+             * @enum {string}
+             */
+            unknown_components: "tell" | "refuse";
         };
         /**
          * Difference
@@ -1116,6 +1895,187 @@ export interface components {
             votes: components["schemas"]["SeatSeen"][];
         };
         /**
+         * DocumentStep
+         * @description A document of AWS Systems Manager: an Automation, or with ``host`` a Command document on this host.
+         */
+        DocumentStep: {
+            /**
+             * Answer Within
+             * @description Time for this answer; without one by then, the step has failed
+             * @default PT4H
+             */
+            answer_within: string;
+            /**
+             * Ask
+             * @description People who are asked what became of it, if Interlock cannot find out; one of them answers
+             * @default []
+             */
+            ask: string[];
+            /**
+             * Connection
+             * @description The Airflow connection to AWS that it is done with; give it the rights for this action only
+             */
+            connection: string;
+            /**
+             * Host
+             * @description Of a Command document: name of the host of production that it runs on
+             */
+            host: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Parameters
+             * @description Parameters of the document, each a list of texts; no secrets
+             * @default {}
+             */
+            parameters: {
+                [key: string]: string[];
+            };
+            /**
+             * Version
+             * @description Version of the document; default: its default version when the plan is frozen
+             */
+            version: string | null;
+            /**
+             * Within
+             * @description Time after which it is stopped, and the step has failed
+             * @default PT1H
+             */
+            within: string;
+        };
+        /**
+         * Entered
+         * @description The place that a process may change, and its fencing token, which the records of the change contain.
+         */
+        Entered: {
+            /**
+             * Place
+             * @description The chain of the environment's bookings
+             */
+            place: string;
+            /** Token */
+            token: number;
+        };
+        /**
+         * EnvironmentPassed
+         * @description How a release passed an environment between test and production, or why it went past it.
+         */
+        EnvironmentPassed: {
+            /** @description The test cases that people ran there; as the quality report */
+            cases?: components["schemas"]["CaseRuns"] | null;
+            /**
+             * Defects
+             * @description As the quality report has them
+             * @default []
+             */
+            defects: components["schemas"]["DefectLine"][];
+            /** Environment */
+            environment: string;
+            /**
+             * Left Out
+             * @description Why a release like this does not go there; none: it did
+             */
+            left_out?: string | null;
+            /**
+             * Quality
+             * @description Digest of the quality report
+             */
+            quality?: string | null;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Signed Off
+             * @description Who signed it off, in words; none: nobody was asked
+             */
+            signed_off?: string | null;
+            /**
+             * Soaked
+             * @description For how long the release ran there; none: it was not asked
+             */
+            soaked?: string | null;
+            /**
+             * Tested
+             * @description Digest of what the tests came to
+             */
+            tested?: string | null;
+            /**
+             * Waivers
+             * @default []
+             */
+            waivers: components["schemas"]["Waiver"][];
+        };
+        /**
+         * EnvironmentProgress
+         * @description How far a release has come in one environment.
+         */
+        EnvironmentProgress: {
+            /**
+             * After
+             * @default []
+             */
+            after: string[];
+            approval: components["schemas"]["Approval"] | null;
+            /**
+             * Beside
+             * @description Environments that it may be in at the same time
+             * @default []
+             */
+            beside: string[];
+            cases: components["schemas"]["CaseCount"] | null;
+            /** Deployed At */
+            deployed_at: string | null;
+            /** Environment */
+            environment: string;
+            /**
+             * Failures
+             * @description The expectations that failed, waived ones too
+             * @default []
+             */
+            failures: components["schemas"]["FailedExpectation"][];
+            hosts: components["schemas"]["HostCount"] | null;
+            /**
+             * Left Out
+             * @description Why the release does not go there
+             * @default
+             */
+            left_out: string;
+            /**
+             * Report
+             * @description Digest of the quality report, as the frozen plan names it
+             */
+            report: string | null;
+            soak: components["schemas"]["Soak"] | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "pending" | "left_out" | "deployed" | "judged" | "not_met" | "soaking" | "asked" | "rejected" | "passed" | "backed_out";
+            suites: components["schemas"]["SuiteCount"] | null;
+        };
+        /**
+         * Expected
+         * @description What is to be expected of a release or a train.
+         */
+        Expected: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /** Dag Id */
+            dag_id: string;
+            /** @description null: of a train whose passengers are not known */
+            forecast: components["schemas"]["Forecast"] | null;
+            readiness: components["schemas"]["Readiness"];
+            /** Run Id */
+            run_id: string;
+        };
+        /**
          * Explanation
          * @description Why a release does not move.
          */
@@ -1130,7 +2090,7 @@ export interface components {
              * Earliest
              * @description When it moves by itself at the earliest; none: not known
              */
-            earliest?: string | null;
+            earliest: string | null;
             /**
              * Refusals
              * @description What would be refused if a wave began now, or at its start
@@ -1148,6 +2108,27 @@ export interface components {
              * @description A sentence
              */
             why: string;
+        };
+        /**
+         * FailedExpectation
+         * @description An expectation that failed, with the rows that broke it.
+         */
+        FailedExpectation: {
+            /** Column */
+            column: string | null;
+            /** Expectation */
+            expectation: string;
+            /** Expected */
+            expected: string;
+            /** Row Count */
+            row_count: number;
+            /**
+             * Rows
+             * @description The first rows that broke it, each by name; at most 20
+             */
+            rows: string[];
+            /** Suite */
+            suite: string;
         };
         /**
          * FigureSummary
@@ -1190,6 +2171,55 @@ export interface components {
              * @description null: nothing to measure; of seconds, the median
              */
             value: number | null;
+        };
+        /**
+         * FileLeft
+         * @description A file of a release, by the ledger.
+         */
+        FileLeft: {
+            /** Sha256 */
+            sha256: string;
+            /**
+             * Size
+             * @description Bytes
+             */
+            size: number;
+        };
+        /**
+         * FilesLeft
+         * @description The files of a release; null: there is none yet.
+         */
+        FilesLeft: {
+            /** @description The evidence pack that was made last */
+            evidence: components["schemas"]["FileLeft"] | null;
+            /** @description Release notes, in Markdown */
+            notes: components["schemas"]["FileLeft"] | null;
+        };
+        /**
+         * Findings
+         * @description What is found about a release, in words.
+         */
+        Findings: {
+            /**
+             * Findings
+             * @description A release with one gets no permit
+             */
+            findings: string[];
+            /**
+             * Missing
+             * @description Records that others lack of it
+             */
+            missing: string[];
+            /**
+             * Overtaken
+             * @description By which more urgent release it was overtaken
+             */
+            overtaken: string[];
+            /**
+             * Unsaid
+             * @description Which chat rooms were not told
+             */
+            unsaid: string[];
         };
         /**
          * Flight
@@ -1235,6 +2265,111 @@ export interface components {
             version: string;
         };
         /**
+         * Flow
+         * @description The people whom a release of one change type asks.
+         */
+        Flow: {
+            /**
+             * Acceptance
+             * @description The functional approvers validate the release
+             * @default true
+             */
+            acceptance: boolean;
+            /**
+             * Board
+             * @description The board that votes on the rollout plan; without one, the change is pre-authorised
+             */
+            board: string | null;
+            /**
+             * Cases
+             * @description Test cases that people must run: those that the release may affect, all, or none
+             * @default affected
+             * @enum {string}
+             */
+            cases: "none" | "affected" | "all";
+            /**
+             * Environments
+             * @description Environments that a release goes through before production, beside test; services with none of them go through all of theirs. Default: all
+             */
+            environments?: string[] | null;
+            /**
+             * Exclude Authors
+             * @description Authors of commits of the release do not vote on it
+             * @default false
+             */
+            exclude_authors: boolean;
+            /**
+             * Further Boards
+             * @description Additional boards that vote on the rollout plan, each with its own quorum
+             * @default []
+             */
+            further_boards: string[];
+            /**
+             * Overtakes
+             * @description Change types of the releases of the same service that a release overtakes, unless they have begun their rollout. They end and have to be requested again. Default: none
+             * @default []
+             */
+            overtakes: components["schemas"]["ChangeType"][];
+            /**
+             * Plan Approval For Major
+             * @description Senior management approves the plan of a major release
+             * @default true
+             */
+            plan_approval_for_major: boolean;
+            /**
+             * Plan Approval From Risk
+             * @description Senior management approves plans with at least this risk; 101: none
+             * @default 101
+             */
+            plan_approval_from_risk: number;
+            /**
+             * Records
+             * @description Systems of systems.yaml that have a record of each release: mirror follows Interlock, and the approval of the change in an authority is required, too
+             * @default {}
+             */
+            records: {
+                [key: string]: "mirror" | "authority";
+            };
+            /**
+             * Review Within
+             * @description Time for the review of a deployed release; the next release waits for it. Default: no review
+             */
+            review_within: string | null;
+            /**
+             * Stopped By
+             * @description Environment: open defects from this severity on stop a release to it
+             * @default {}
+             */
+            stopped_by: {
+                [key: string]: "minor" | "major" | "critical" | "blocker";
+            };
+            /**
+             * Ticket States
+             * @description States that all tickets must be in, as their systems call them; default: any
+             * @default []
+             */
+            ticket_states: string[];
+            /**
+             * Tickets
+             * @description What must hold of tickets when a release is planned. named: the release names one; exist: all are there; approved: all are; in_version: all belong to the version of the release. Default: nothing
+             * @default []
+             */
+            tickets: ("named" | "exist" | "approved" | "in_version")[];
+            /**
+             * Tickets Unread
+             * @description If something is demanded of tickets, and their system does not answer: refuse the release, or mark the tickets, which ballots then show
+             * @default refuse
+             * @enum {string}
+             */
+            tickets_unread: "mark" | "refuse";
+            /**
+             * Without Soak
+             * @description Version steps of which the releases do not soak, such as patch; default: none
+             * @default []
+             */
+            without_soak: ("major" | "minor" | "patch" | "first" | "same" | "downgrade")[];
+        };
+        /**
          * Forecast
          * @description When a release will be through, if it gets through.
          */
@@ -1248,12 +2383,12 @@ export interface components {
              * Half
              * @description Half of such releases are through by then; null: not known
              */
-            half?: string | null;
+            half: string | null;
             /**
              * Nine Of Ten
              * @description Nine of ten are; null: not known
              */
-            nine_of_ten?: string | null;
+            nine_of_ten: string | null;
             /**
              * Reached
              * @description The last milestone that it passed; empty: none
@@ -1263,7 +2398,7 @@ export interface components {
              * Starts
              * @description Production is not changed before; null: at any time
              */
-            starts?: string | null;
+            starts: string | null;
             /**
              * Steps
              * @description The way that is left, in its order; all of it is critical
@@ -1273,13 +2408,57 @@ export interface components {
              * Through
              * @description Share of this service's releases that got through from here; null: not known
              */
-            through?: number | null;
+            through: number | null;
             /**
              * Why
              * @description Why there is no range; empty: there is one
              * @default
              */
             why: string;
+        };
+        /**
+         * FunctionStep
+         * @description An AWS Lambda function, called once; its answer is waited for.
+         */
+        FunctionStep: {
+            /**
+             * Answer Within
+             * @description Time for this answer; without one by then, the step has failed
+             * @default PT4H
+             */
+            answer_within: string;
+            /**
+             * Ask
+             * @description People who are asked what became of it, if it is not known whether it ran; one of them answers
+             */
+            ask: string[];
+            /**
+             * Connection
+             * @description The Airflow connection to AWS that it is done with; give it the rights for this action only
+             */
+            connection: string;
+            /** Name */
+            name: string;
+            /**
+             * Payload
+             * @description The event for the function, to which interlock_step is added; no secrets
+             * @default {}
+             */
+            payload: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Qualifier
+             * @description A version or an alias; the version that it means is frozen
+             * @default $LATEST
+             */
+            qualifier: string;
+            /**
+             * Within
+             * @description Time in which it has to answer
+             * @default PT1M
+             */
+            within: string;
         };
         /**
          * GivenWaiver
@@ -1297,6 +2476,128 @@ export interface components {
              */
             until: string;
         };
+        /**
+         * GuidancePlan
+         * @description How the release manager is asked about hosts that failed.
+         */
+        GuidancePlan: {
+            /**
+             * Answer Within
+             * Format: duration
+             */
+            answer_within: string;
+            /**
+             * Unanswered
+             * @enum {string}
+             */
+            unanswered: "exclude" | "back_out";
+        };
+        /**
+         * Host
+         * @description A host of an environment: an EC2 instance and where it answers.
+         */
+        Host: {
+            /** Address */
+            address: string;
+            /** Instance Id */
+            instance_id: string;
+            /** Name */
+            name: string;
+            /** Zone */
+            zone: string;
+        };
+        /**
+         * HostCount
+         * @description How many hosts of an environment run the release.
+         */
+        HostCount: {
+            /** Done */
+            done: number;
+            /**
+             * Failed
+             * @description Addresses of hosts that failed
+             * @default []
+             */
+            failed: string[];
+            /** Of */
+            of: number;
+        };
+        /**
+         * HostResult
+         * @description The result of one host.
+         */
+        HostResult: {
+            /**
+             * After
+             * @description The release that the host says it runs now
+             */
+            after: string | null;
+            /**
+             * Before
+             * @description The release that ran before
+             */
+            before: string | null;
+            /**
+             * Error
+             * @default
+             */
+            error: string;
+            /**
+             * Held Back
+             * @description The host did not fail: no permit, an emergency stop or a freeze
+             * @default false
+             */
+            held_back: boolean;
+            /** Host */
+            host: string;
+            /** Instance Id */
+            instance_id: string;
+            /**
+             * May Pass
+             * @description The host or the load balancer did not answer: it may do so later
+             * @default false
+             */
+            may_pass: boolean;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "deployed" | "unchanged" | "backed_out" | "failed" | "untouched";
+            /** Seconds */
+            seconds: number;
+            /**
+             * Sent
+             * @description Bytes of the release that were sent to the host
+             * @default 0
+             */
+            sent: number;
+            /**
+             * Steps
+             * @description Step: seconds
+             * @default []
+             */
+            steps: [
+                string,
+                number
+            ][];
+            /**
+             * Warnings
+             * @description What went wrong and did not matter to the outcome
+             * @default []
+             */
+            warnings: string[];
+        };
+        /**
+         * InForce
+         * @description What holds releases back now, in words.
+         */
+        InForce: {
+            /** Freezes */
+            freezes: string[];
+            /** Stops */
+            stops: string[];
+        };
+        JsonValue: unknown;
         /**
          * KeptMinutes
          * @description Minutes that are on record.
@@ -1367,6 +2668,133 @@ export interface components {
             title: string;
         };
         /**
+         * LeftBehind
+         * @description A service of the train that is not on board.
+         */
+        LeftBehind: {
+            /**
+             * Late
+             * @description It should have boarded; false: it has no new version
+             */
+            late: boolean;
+            /** Service */
+            service: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * LoadResult
+         * @description What a synthetic load measured of one path of one host.
+         */
+        LoadResult: {
+            /** Errors */
+            errors: number;
+            /**
+             * Failures
+             * @description What failed requests met, such as a status: how many
+             * @default {}
+             */
+            failures: {
+                [key: string]: number;
+            };
+            /** Host */
+            host: string;
+            /** P50 Ms */
+            p50_ms: number;
+            /** P95 Ms */
+            p95_ms: number;
+            /** P99 Ms */
+            p99_ms: number;
+            /** Path */
+            path: string;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * Manifest
+         * @description The passengers of one departure of a train.
+         */
+        Manifest: {
+            change_type: components["schemas"]["ChangeType"];
+            /**
+             * Decide By
+             * @description Time after which a missing answer is a rejection; none: no vote is required
+             */
+            decide_by: string | null;
+            /**
+             * Departure
+             * Format: date-time
+             */
+            departure: string;
+            /** Environment */
+            environment: string;
+            /**
+             * Excluded
+             * @description Further people who do not vote: the authors, if the policy says so
+             * @default []
+             */
+            excluded: string[];
+            /**
+             * File
+             * @description Digest of the train's file
+             */
+            file: string;
+            /**
+             * Left
+             * @default []
+             */
+            left: components["schemas"]["LeftBehind"][];
+            /**
+             * One Decision
+             * @description The vote on the manifest replaces the votes on the plans of the passengers
+             */
+            one_decision: boolean;
+            /** Passengers */
+            passengers: components["schemas"]["Boarded"][];
+            /**
+             * Requested By
+             * @description People who influenced who boards; they do not vote
+             */
+            requested_by: string[];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Title */
+            title: string;
+            /** Train */
+            train: string;
+        };
+        /**
+         * ManualStep
+         * @description People do it, and one of them answers a question about it.
+         */
+        ManualStep: {
+            /**
+             * Evidence
+             * @description What the answer's comment has to name, such as the number of a confirmation
+             */
+            evidence: string;
+            /**
+             * Instructions
+             * @description What is to be done
+             */
+            instructions: string;
+            /**
+             * Who
+             * @description People who may do it; one of them answers
+             */
+            who: string[];
+            /**
+             * Within
+             * @description Time for the answer; without one by then, the step has failed
+             * @default PT4H
+             */
+            within: string;
+        };
+        /**
          * Mark
          * @description A version that is marked bad, or to which the environment is pinned.
          */
@@ -1377,6 +2805,111 @@ export interface components {
             reason: string;
             /** Version */
             version: string;
+        };
+        /**
+         * Matrix
+         * @description What was tested of a release, and what nobody tested.
+         */
+        Matrix: {
+            /** Defects */
+            defects: components["schemas"]["DefectLine"][];
+            /**
+             * Rows
+             * @description Empty: the release has no test cases that people run
+             */
+            rows: components["schemas"]["MatrixRow"][];
+            /**
+             * Untested
+             * @description What must be tested and has no result
+             */
+            untested: string[];
+        };
+        /**
+         * MatrixRow
+         * @description A ticket, a test case that proves it, and its result in an environment.
+         */
+        MatrixRow: {
+            /**
+             * Artifact
+             * @description SHA-256 of the bundle on which it was run
+             * @default
+             */
+            artifact: string;
+            /** At */
+            at: string | null;
+            /**
+             * Because
+             * @description Why it had to be run
+             * @default []
+             */
+            because: string[];
+            /**
+             * By
+             * @default
+             */
+            by: string;
+            /**
+             * Case
+             * @description Empty: no case proves the ticket
+             * @default
+             */
+            case: string;
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /**
+             * Defect
+             * @description If it failed: the open defect that the tester saw again
+             * @default
+             */
+            defect: string;
+            /**
+             * Environment
+             * @default
+             */
+            environment: string;
+            /**
+             * Evidence
+             * @default
+             */
+            evidence: string;
+            /**
+             * Files
+             * @description What the tester attached
+             * @default []
+             */
+            files: components["schemas"]["Attachment"][];
+            /**
+             * Proves
+             * @default []
+             */
+            proves: string[];
+            /** State */
+            state: ("passed" | "failed" | "blocked" | "not_applicable") | ("not_run" | "not_demanded" | "no_case");
+            /**
+             * Step
+             * @description If it failed: the text of the step
+             * @default
+             */
+            step: string;
+            /**
+             * Testers
+             * @description User names of those who may run it
+             * @default []
+             */
+            testers: string[];
+            /**
+             * Ticket
+             * @description A ticket of the release; empty: the case proves none of them
+             */
+            ticket: string;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
         };
         /**
          * MeasuredCollection
@@ -1402,7 +2935,7 @@ export interface components {
              */
             answers: components["schemas"]["AnsweredQuestion"][];
             /** Backed Out At */
-            backed_out_at?: string | null;
+            backed_out_at: string | null;
             /**
              * Broken Glass
              * @description Uses of break-glass access to it
@@ -1418,7 +2951,7 @@ export interface components {
              */
             commits: string[];
             /** Ended At */
-            ended_at?: string | null;
+            ended_at: string | null;
             /**
              * Findings
              * @default 0
@@ -1428,12 +2961,12 @@ export interface components {
              * First Wave At
              * @description When the first wave in production began
              */
-            first_wave_at?: string | null;
+            first_wave_at: string | null;
             /**
              * Forecast Held
              * @description It was through by the time given for nine of ten as it was requested; null: none was given
              */
-            forecast_held?: boolean | null;
+            forecast_held: boolean | null;
             /**
              * Incident
              * @description Of a rollback: the incident that it is for
@@ -1450,7 +2983,7 @@ export interface components {
              * Last Wave At
              * @description When the last wave in production was done
              */
-            last_wave_at?: string | null;
+            last_wave_at: string | null;
             /**
              * Milestones
              * @description What it passed, and when
@@ -1463,7 +2996,7 @@ export interface components {
              * Not Before
              * @description The time for which it was requested; none: any
              */
-            not_before?: string | null;
+            not_before: string | null;
             /**
              * Outcome
              * @description How it ended; empty: it has not ended
@@ -1477,7 +3010,7 @@ export interface components {
              */
             overrides: number;
             /** Requested At */
-            requested_at?: string | null;
+            requested_at: string | null;
             /** Rollback */
             rollback: boolean;
             /**
@@ -1527,6 +3060,50 @@ export interface components {
              * @description Each week of the time, the first one first; at most the last 60
              */
             weeks: components["schemas"]["Week"][];
+        };
+        /**
+         * MigrationRehearsal
+         * @description Stage 5: the database changes of a release, done on a restored copy, taken back, and done again.
+         */
+        MigrationRehearsal: {
+            /**
+             * Before
+             * @description What production runs; nothing: it runs nothing yet
+             */
+            before: components["schemas"]["RehearsedVersion"][];
+            /**
+             * Bundle
+             * @description Of the release, whose programs ran
+             */
+            bundle: string;
+            /** Environment */
+            environment: string;
+            /**
+             * Notes
+             * @description What they changed beyond adding something
+             * @default []
+             */
+            notes: string[];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Seconds
+             * @description What was done, in its order: how long it took
+             */
+            seconds: {
+                [key: string]: number;
+            };
+            /**
+             * Steps
+             * @description Digest of the steps that change databases
+             */
+            steps: string;
+            /** Tables */
+            tables: components["schemas"]["RehearsedTable"][];
         };
         /**
          * Minutes
@@ -1652,23 +3229,74 @@ export interface components {
             train: string;
         };
         /**
+         * Origin
+         * @description Where an artifact was taken from that another pipeline built, and what was verified of what it says.
+         */
+        Origin: {
+            /** Claims */
+            claims: components["schemas"]["VerifiedClaim"][];
+            /** @description The bytes as they came; the bundle is packed anew from them */
+            original: components["schemas"]["Blob"];
+            /**
+             * Sha256
+             * @description The digest that was requested
+             */
+            sha256: string;
+            /**
+             * Signed By
+             * @description Pinned keys and identities whose statements count
+             * @default []
+             */
+            signed_by: string[];
+            /**
+             * Statements
+             * @description What the pipeline signed, as it came
+             * @default []
+             */
+            statements: components["schemas"]["Blob"][];
+            /**
+             * Store
+             * @enum {string}
+             */
+            store: "s3" | "https" | "oci" | "python" | "npm" | "maven";
+            /**
+             * Uri
+             * @description From where it was taken; never with a login
+             */
+            uri: string;
+        };
+        /**
          * Outcome
-         * @description What is to be expected of a release or a train.
+         * @description Closure: how the release ended, and which stage decided it.
          */
         Outcome: {
             /**
-             * At
-             * Format: date-time
-             * @description The time of this answer
+             * Outcome
+             * @enum {string}
              */
-            at: string;
-            /** Dag Id */
-            dag_id: string;
-            /** @description null: of a train, or it cannot be told */
-            forecast: components["schemas"]["Forecast"] | null;
-            readiness: components["schemas"]["Readiness"];
-            /** Run Id */
-            run_id: string;
+            outcome: "deployed" | "rehearsed" | "rejected" | "expired" | "withdrawn" | "overtaken" | "backed_out" | "failed";
+            /** Reason */
+            reason: string;
+            /**
+             * Running
+             * @description Host: the version it answers with, when production was touched
+             * @default {}
+             */
+            running: {
+                [key: string]: string | null;
+            };
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Service */
+            service: string;
+            /** Stage */
+            stage: string;
+            /** Version */
+            version: string;
         };
         /**
          * OwedReview
@@ -1757,6 +3385,40 @@ export interface components {
             weight: number;
         };
         /**
+         * PassengerOutcome
+         * @description The result of one passenger.
+         */
+        PassengerOutcome: {
+            /**
+             * Boarded
+             * @default true
+             */
+            boarded: boolean;
+            /**
+             * Outcome
+             * @description How its release ended; never begun; under way; not departed; or left behind
+             */
+            outcome: string;
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+            /**
+             * Run
+             * @description Dag and run of its release
+             * @default
+             */
+            run: string;
+            /** Service */
+            service: string;
+            /**
+             * Version
+             * @default
+             */
+            version: string;
+        };
+        /**
          * PastSeen
          * @description How an earlier release of the service ended.
          */
@@ -1773,6 +3435,310 @@ export interface components {
             run_id: string;
             /** Version */
             version: string;
+        };
+        /**
+         * PathStep
+         * @description An environment between test and production, and what must hold there.
+         */
+        PathStep: {
+            /** After */
+            after: string[];
+            /** Environment */
+            environment: string;
+            sign_off: components["schemas"]["SignOff"] | null;
+            /** Soak */
+            soak: string | null;
+        };
+        /**
+         * PlannedRun
+         * @description When boarding opens and closes, and when the train departs.
+         */
+        PlannedRun: {
+            /**
+             * Asked By
+             * @description User name of the person who triggered the departure; empty: the timetable did
+             * @default
+             */
+            asked_by: string;
+            /**
+             * Conflicts
+             * @description Its scheduling conflicts, in words
+             * @default []
+             */
+            conflicts: string[];
+            /**
+             * Cut Off
+             * Format: date-time
+             */
+            cut_off: string;
+            /**
+             * Departure
+             * Format: date-time
+             */
+            departure: string;
+            /**
+             * File
+             * @description Digest of the train's file when boarding opened; none: of before there was one
+             */
+            file?: string | null;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Train */
+            train: string;
+        };
+        /**
+         * PlannedStep
+         * @description A step of the runbook, as the board decides on it.
+         */
+        PlannedStep: {
+            do: components["schemas"]["Action"];
+            /**
+             * Estimate
+             * Format: duration
+             */
+            estimate: string;
+            /** @description Of a command: the host that runs it */
+            host?: components["schemas"]["Host"] | null;
+            /**
+             * Left Out
+             * @description Why it is not done in this release; empty: it is done
+             * @default
+             */
+            left_out: string;
+            /**
+             * Migrates
+             * @description The database that it changes; none: none
+             */
+            migrates?: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Needs
+             * @default []
+             */
+            needs: string[];
+            /**
+             * Number
+             * @description Counted from 1, in the order in which they are done
+             */
+            number: number;
+            /**
+             * Pinned
+             * @description Of what Airflow or AWS does: what it was when the plan was frozen, such as its digest
+             */
+            pinned?: {
+                [key: string]: {
+                    [key: string]: string;
+                };
+            } | null;
+            /** Title */
+            title: string;
+            /** @description What takes it back; none: it cannot be taken back */
+            way_back: components["schemas"]["Action"] | null;
+            /**
+             * When
+             * @description before, after_wave_<number> or after
+             */
+            when: string;
+            /**
+             * Works From
+             * @description The oldest version that works after it; none: all do
+             */
+            works_from?: string | null;
+        };
+        /**
+         * PolicyInForce
+         * @description Stage 1: the policy for this release, after every tightening.
+         */
+        PolicyInForce: {
+            change_type: components["schemas"]["ChangeType"];
+            /**
+             * Commit
+             * @description Of the catalogue's repository, when the release began; none: it has none
+             */
+            commit?: string | null;
+            /**
+             * @default {
+             *       "coverage": [
+             *         "each_file"
+             *       ],
+             *       "unknown_components": "tell"
+             *     }
+             */
+            demanded: components["schemas"]["Demanded"];
+            /**
+             * Digest
+             * @description Of the rules; of an older release: of the files that concern its service
+             */
+            digest: string;
+            flow: components["schemas"]["Flow"];
+            /**
+             * Further Sources
+             * @description Any other value, such as change_types.normal.acceptance: the place whose value counts
+             * @default {}
+             */
+            further_sources: {
+                [key: string]: string;
+            };
+            /**
+             * May Waive
+             * @description Suite: users who may waive its failures in this release; none: whoever has the role
+             */
+            may_waive?: {
+                [key: string]: string[];
+            } | null;
+            /**
+             * Path
+             * @description The environments between test and production, in their order; none: there are none
+             */
+            path?: components["schemas"]["PathStep"][] | null;
+            /**
+             * Rules
+             * @description What the catalogue says about this release: domain/change/effective
+             */
+            rules?: {
+                [key: string]: {
+                    [key: string]: unknown;
+                };
+            } | null;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /**
+             * Sources
+             * @description Threshold: the place whose value counts
+             */
+            sources: {
+                [key: string]: string;
+            };
+            thresholds: components["schemas"]["Thresholds"];
+            /**
+             * @default {
+             *       "acceptance": "P3D",
+             *       "acknowledgement": "P3D",
+             *       "plan_approval": "P3D"
+             *     }
+             */
+            time_limits: components["schemas"]["TimeLimits"];
+            /**
+             * Waivers
+             * @description Suite: who may waive its failures, and for how long
+             * @default {}
+             */
+            waivers: {
+                [key: string]: components["schemas"]["WaiverRule"];
+            };
+        };
+        /**
+         * Problem
+         * @description An error.
+         */
+        Problem: {
+            /**
+             * Detail
+             * @description What happened, and to what
+             */
+            detail: string;
+            /**
+             * Next Step
+             * @description What to do next
+             * @default
+             */
+            next_step: string;
+            /**
+             * Rule
+             * @description The rule that decided, with its file
+             * @default
+             */
+            rule: string;
+            /** Status */
+            status: number;
+            /**
+             * Title
+             * @description The name of the status
+             */
+            title: string;
+            /**
+             * Type
+             * @description Always about:blank: the status says what kind of error it is
+             * @default about:blank
+             */
+            type: string;
+            /**
+             * Who
+             * @description Who can change it
+             * @default
+             */
+            who: string;
+        };
+        /**
+         * Progress
+         * @description How far a release has come, by its chain.
+         */
+        Progress: {
+            /** Defects */
+            defects: components["schemas"]["DefectLine"][];
+            /** Environments */
+            environments: components["schemas"]["EnvironmentProgress"][];
+            /** @description None: no database change, or not rehearsed (yet) */
+            rehearsal: components["schemas"]["RehearsalProgress"] | null;
+            /** Steps */
+            steps: components["schemas"]["StepProgress"][];
+        };
+        /**
+         * QualityReport
+         * @description Stage 5: what Great Expectations said.
+         */
+        QualityReport: {
+            /** @description The test cases that people ran; none: the service has no test cases */
+            cases?: components["schemas"]["CaseRuns"] | null;
+            /**
+             * Defects
+             * @description What the release fixes, what it brings along, and what is open from before
+             */
+            defects?: components["schemas"]["DefectLine"][] | null;
+            /**
+             * Docs
+             * @description URI of the data docs' index page in the artifact store
+             */
+            docs: string;
+            /**
+             * Environment
+             * @description Of which environment; none: of test
+             */
+            environment?: string | null;
+            /** Failures */
+            failures: components["schemas"]["FailedExpectation"][];
+            /**
+             * Not Isolated
+             * @description The build and the suites that ran beside the platform, and why; none: all were isolated
+             */
+            not_isolated?: string[] | null;
+            /**
+             * Notes
+             * @description What is not known, and so was not judged
+             * @default []
+             */
+            notes: string[];
+            /** @description The validation results, whole, as JSON */
+            results: components["schemas"]["Blob"];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Success */
+            success: boolean;
+            /** Suites */
+            suites: components["schemas"]["SuiteResult"][];
         };
         /**
          * Question
@@ -1842,6 +3808,34 @@ export interface components {
             score: number;
         };
         /**
+         * Records
+         * @description The results of the tasks of a release, a rollback or a train; null: there is none yet.
+         */
+        Records: {
+            acceptance: components["schemas"]["Decision"] | null;
+            arrival: components["schemas"]["Arrival"] | null;
+            artifact: components["schemas"]["Artifact"] | null;
+            assets: components["schemas"]["AssetReport"] | null;
+            back_out: components["schemas"]["BackOutReport"] | null;
+            board: components["schemas"]["Decision"] | null;
+            communication: components["schemas"]["Communication"] | null;
+            manifest: components["schemas"]["Manifest"] | null;
+            opened: components["schemas"]["PlannedRun"] | null;
+            outcome: components["schemas"]["Outcome"] | null;
+            plan: components["schemas"]["ReleasePlan"] | null;
+            plan_decision: components["schemas"]["Decision"] | null;
+            policy: components["schemas"]["PolicyInForce"] | null;
+            quality: components["schemas"]["QualityReport"] | null;
+            rollout: components["schemas"]["RolloutPlan"] | null;
+            test: components["schemas"]["TestDeployment"] | null;
+            verification: components["schemas"]["VerificationReport"] | null;
+            /**
+             * Waves
+             * @default []
+             */
+            waves: components["schemas"]["WaveReport"][];
+        };
+        /**
          * Refusal
          * @description What would refuse a wave.
          */
@@ -1850,7 +3844,7 @@ export interface components {
              * At
              * @description When it would; none: now
              */
-            at?: string | null;
+            at: string | null;
             /** Next Step */
             next_step: string;
             /** Rule */
@@ -1859,6 +3853,203 @@ export interface components {
             what: string;
             /** Who */
             who: string;
+        };
+        /**
+         * RehearsalProgress
+         * @description How the database changes went on a restored copy.
+         */
+        RehearsalProgress: {
+            /**
+             * At
+             * Format: date-time
+             * @description When the rehearsal was recorded, which is when it had succeeded
+             */
+            at: string;
+            /**
+             * Before
+             * @description The versions of production that ran on the copy after it
+             */
+            before: components["schemas"]["RehearsedOn"][];
+            /**
+             * Databases
+             * @description The databases of which a copy was restored
+             */
+            databases: string[];
+            /**
+             * Environment
+             * @description Whose hosts did it
+             */
+            environment: string;
+            /**
+             * Gone
+             * @description Tables that the changes took away
+             * @default []
+             */
+            gone: string[];
+            /**
+             * Notes
+             * @description What was changed beyond adding something
+             * @default []
+             */
+            notes: string[];
+            /**
+             * Rows
+             * @description Rows of the restored copy, in all tables
+             */
+            rows: number;
+            /** Tables */
+            tables: number;
+            /**
+             * Took
+             * Format: duration
+             */
+            took: string;
+        };
+        /**
+         * RehearsedOn
+         * @description A version that ran on the changed copy.
+         */
+        RehearsedOn: {
+            /**
+             * Smoked
+             * @description Smoke requests that were answered as expected
+             */
+            smoked: number;
+            /**
+             * Tests
+             * @description Tests of its suites that passed
+             */
+            tests: number;
+            /** Version */
+            version: string;
+        };
+        /**
+         * RehearsedTable
+         * @description A table of a restored copy, before and after the changes.
+         */
+        RehearsedTable: {
+            /**
+             * After
+             * @description Rows at the end, with those that the suites wrote; none: it was taken away
+             */
+            after: number | null;
+            /**
+             * Before
+             * @description Rows of the restored copy
+             */
+            before: number;
+            /** Database */
+            database: string;
+            /** Table */
+            table: string;
+        };
+        /**
+         * RehearsedVersion
+         * @description A version that production runs, and that works on the schema after a change.
+         */
+        RehearsedVersion: {
+            /**
+             * Release
+             * @description Its name on a host
+             */
+            release: string;
+            /** @description Their results as rows: see adapters.reports */
+            rows: components["schemas"]["Blob"];
+            /**
+             * Smoked
+             * @description Smoke requests that were answered as expected
+             */
+            smoked: number;
+            /**
+             * Tests
+             * @description Tests of its suites that passed
+             */
+            tests: number;
+            /** Version */
+            version: string;
+        };
+        /**
+         * ReleasePlan
+         * @description Stage 2: what changes, where, when, and how risky it is.
+         */
+        ReleasePlan: {
+            /**
+             * Artifact
+             * @description Digest of the artifact that another pipeline built; none: ours
+             */
+            artifact?: string | null;
+            /**
+             * Authors
+             * @description E-mail addresses of who wrote any of the commits, of all of them
+             * @default []
+             */
+            authors: string[];
+            /**
+             * Bump
+             * @enum {string}
+             */
+            bump: "major" | "minor" | "patch" | "first" | "same" | "downgrade";
+            change_type: components["schemas"]["ChangeType"];
+            commit: components["schemas"]["Commit"];
+            /** Commit Count */
+            commit_count: number;
+            /**
+             * Commits
+             * @description Since what the target runs; newest first; at most 200
+             */
+            commits: components["schemas"]["Commit"][];
+            /** Not Before */
+            not_before: string | null;
+            /**
+             * Plan Approval
+             * @description Whether senior management must approve this plan
+             */
+            plan_approval: boolean;
+            /** Previous Commit */
+            previous_commit: string | null;
+            /** Previous Version */
+            previous_version: string | null;
+            /** Ref */
+            ref: string;
+            /** Rehearsal */
+            rehearsal: boolean;
+            /** Requested By */
+            requested_by: string;
+            risk: components["schemas"]["Risk"];
+            /**
+             * Running
+             * @description What the target's hosts ran when the release was planned
+             */
+            running: components["schemas"]["RunningRelease"][];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Service */
+            service: string;
+            /** Summary */
+            summary: string;
+            /**
+             * Target
+             * @description The environment that implementation changes: production, or test in a rehearsal
+             */
+            target: string;
+            /**
+             * Template
+             * @description Of a standard change: the template that it is like
+             */
+            template: string | null;
+            /**
+             * Ticket Details
+             * @description What was read of its tickets; none: no system keeps tickets of the service
+             */
+            ticket_details?: components["schemas"]["Ticket"][] | null;
+            /** Tickets */
+            tickets: string[];
+            /** Version */
+            version: string;
         };
         /**
          * RemarkMade
@@ -1876,6 +4067,17 @@ export interface components {
              * @description User names of who was told by mail
              */
             told: string[];
+        };
+        /**
+         * Reports
+         * @description Which data docs a release has.
+         */
+        Reports: {
+            /**
+             * Stages
+             * @description Their stages, as they are named in the address of the data docs
+             */
+            stages: string[];
         };
         /**
          * ReviewSeen
@@ -1905,6 +4107,26 @@ export interface components {
             waived: number;
         };
         /**
+         * Risk
+         * @description Risk from 0 to 100, with its terms.
+         */
+        Risk: {
+            /**
+             * Calculated
+             * @description By the formula, before a declared risk counted
+             */
+            calculated: number | null;
+            /**
+             * Declared
+             * @description What the release manager declared; the higher one counts
+             */
+            declared: ("low" | "medium" | "high") | null;
+            /** Score */
+            score: number;
+            /** Terms */
+            terms: components["schemas"]["RiskTerm"][];
+        };
+        /**
          * RiskTerm
          * @description One term of the calculated risk.
          */
@@ -1915,6 +4137,125 @@ export interface components {
             points: number;
             /** Why */
             why: string;
+        };
+        /**
+         * RollBack
+         * @description The way back to what an environment ran before.
+         */
+        RollBack: {
+            /**
+             * Chain
+             * @description The chain of the release that brought it there
+             */
+            chain: string;
+            /**
+             * Closed
+             * @description Hash of the entry that closed that release
+             */
+            closed: string;
+            /**
+             * Template
+             * @description The template of standard_changes that the rollback is like
+             */
+            template: string;
+        };
+        /**
+         * RolloutPlan
+         * @description Stage 7: everything the board decides on; its digest names it.
+         */
+        RolloutPlan: {
+            /** Acceptance Digest */
+            acceptance_digest: string;
+            /**
+             * Artifact
+             * @description Digest of the artifact that another pipeline built; none: ours
+             */
+            artifact?: string | null;
+            back_out: components["schemas"]["BackOutPlan"];
+            bundle: components["schemas"]["Blob"];
+            /** @description The first wave is a canary; none: it is not */
+            canary?: components["schemas"]["CanaryPlan"] | null;
+            change_type: components["schemas"]["ChangeType"];
+            /** Commit */
+            commit: string;
+            /** @description What the connections of the release were then; none: it was not recorded yet */
+            connections?: components["schemas"]["ConnectionDigests"] | null;
+            /**
+             * Decide By
+             * @description Time after which a missing answer is a rejection; none: no vote is required
+             */
+            decide_by: string | null;
+            /** Environment */
+            environment: string;
+            /**
+             * Environments
+             * @description The environments between test and production, and how the release passed each; none: none
+             */
+            environments?: components["schemas"]["EnvironmentPassed"][] | null;
+            /**
+             * Excluded
+             * @description Who else had a hand in it and does not vote: the authors
+             * @default []
+             */
+            excluded: string[];
+            /** @description A host that fails is asked about; none: it is not */
+            guidance?: components["schemas"]["GuidancePlan"] | null;
+            /** @description How its database changes were rehearsed; none: it has none */
+            migrations?: components["schemas"]["MigrationRehearsal"] | null;
+            /** Not Before */
+            not_before: string | null;
+            /** Policy Digest */
+            policy_digest: string;
+            /** Quality Digest */
+            quality_digest: string;
+            /** Rehearsal */
+            rehearsal: boolean;
+            /** Requested By */
+            requested_by: string;
+            /** Risk */
+            risk: number;
+            /** @description Of a rollback: the release that it goes back to */
+            rolls_back?: components["schemas"]["RollBack"] | null;
+            /**
+             * Runbook
+             * @description The steps around the waves; none: there are none
+             */
+            runbook?: components["schemas"]["PlannedStep"][] | null;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Service */
+            service: string;
+            /** @description How the hosts of a wave are changed; none: all at a time */
+            strategy?: components["schemas"]["Strategy"] | null;
+            /** Summary */
+            summary: string;
+            /** @description The hosts are the idle fleet, which gets the traffic; none: no */
+            switch?: components["schemas"]["Switch"] | null;
+            /** Target Group */
+            target_group: string | null;
+            /**
+             * Ticket Details
+             * @description What was read of its tickets at planning; none: no system keeps tickets of the service
+             */
+            ticket_details?: components["schemas"]["Ticket"][] | null;
+            /** Tickets */
+            tickets: string[];
+            /** @description Of a passenger: the train on which the board decided */
+            train?: components["schemas"]["TrainTicket"] | null;
+            /** Version */
+            version: string;
+            /**
+             * Waivers
+             * @description Of failed expectations; the board decides knowing them
+             * @default []
+             */
+            waivers: components["schemas"]["Waiver"][];
+            /** Waves */
+            waves: components["schemas"]["Host"][][];
         };
         /**
          * Row
@@ -1933,7 +4274,7 @@ export interface components {
              * @default []
              */
             in_flight: components["schemas"]["Flight"][];
-            next_departure?: components["schemas"]["NextDeparture"] | null;
+            next_departure: components["schemas"]["NextDeparture"] | null;
             /** Owner */
             owner: string;
             /** Release Dag Id */
@@ -1953,6 +4294,51 @@ export interface components {
             title: string;
         };
         /**
+         * RunRecords
+         * @description What the tasks of a run left. It is what Airflow has: what was decided is in the ledger.
+         */
+        RunRecords: {
+            /**
+             * Reasons
+             * @description Task: why it failed
+             */
+            reasons: {
+                [key: string]: string;
+            };
+            records: components["schemas"]["Records"];
+            /**
+             * Unread
+             * @description Task: why its result is not one that this version knows
+             */
+            unread: {
+                [key: string]: string;
+            };
+            /**
+             * Waits
+             * @description Task: for what it waits
+             */
+            waits: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * RunningRelease
+         * @description The release that one host reports.
+         */
+        RunningRelease: {
+            /** Commit */
+            commit: string | null;
+            /** Host */
+            host: string;
+            /**
+             * Release
+             * @description <version>-<digest's first 12 digits>; none: nothing yet
+             */
+            release: string | null;
+            /** Version */
+            version: string | null;
+        };
+        /**
          * Said
          * @description A remark as it is on record.
          */
@@ -1966,6 +4352,104 @@ export interface components {
             text: string;
             /** User */
             user: string;
+        };
+        /**
+         * ScheduledItem
+         * @description Something that goes on at some time, with its page.
+         */
+        ScheduledItem: {
+            /**
+             * About
+             * @default
+             */
+            about: string;
+            /**
+             * Dag Id
+             * @default
+             */
+            dag_id: string;
+            /**
+             * Day
+             * @description Of whole days: the first one, wherever the reader is
+             */
+            day: string | null;
+            /**
+             * End
+             * Format: date-time
+             */
+            end: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "departure" | "freeze" | "window" | "maintenance" | "event" | "holiday" | "booking" | "release" | "train" | "milestone" | "conflict";
+            /**
+             * Path
+             * @description Below Airflow's address; empty: it has none, or the reader may not see it
+             */
+            path: string;
+            /**
+             * Planned
+             * @description When it was to start, if it started at another time
+             */
+            planned: string | null;
+            /**
+             * Run Id
+             * @default
+             */
+            run_id: string;
+            /**
+             * @description What it concerns
+             * @default {
+             *       "business_units": [],
+             *       "environments": [],
+             *       "services": []
+             *     }
+             */
+            scope: components["schemas"]["Scope"];
+            /**
+             * Start
+             * Format: date-time
+             */
+            start: string;
+            /**
+             * State
+             * @default
+             */
+            state: string;
+            /** Title */
+            title: string;
+            /**
+             * Until Day
+             * @description Of whole days: the day after the last
+             */
+            until_day: string | null;
+        };
+        /**
+         * Scope
+         * @description What an entry is about: all that it names must fit; what it leaves out is everything.
+         */
+        Scope: {
+            /**
+             * Business Units
+             * @description Business units, with all their services
+             * @default []
+             */
+            business_units: string[];
+            /**
+             * Environments
+             * @description Environments, such as production; empty: all
+             * @default []
+             */
+            environments: string[];
+            /**
+             * Services
+             * @description Services; together with business_units, a match of either is enough
+             * @default []
+             */
+            services: string[];
         };
         /**
          * Seat
@@ -1994,7 +4478,7 @@ export interface components {
          */
         SeatSeen: {
             /** At */
-            at?: string | null;
+            at: string | null;
             /**
              * By
              * @description User name of who voted, if that was a delegate
@@ -2040,6 +4524,115 @@ export interface components {
             reason: string;
         };
         /**
+         * ShownSchedule
+         * @description What the calendar shows of a time.
+         */
+        ShownSchedule: {
+            /**
+             * Conflicts
+             * @description Of the next 60 days, also outside of this time
+             */
+            conflicts: components["schemas"]["ScheduledItem"][];
+            /**
+             * Faults
+             * @description What closes everything, or is left out because its file is wrong
+             */
+            faults: string[];
+            /**
+             * Feed
+             * @description Path of the reader's own feed; empty: Airflow has no secret for it
+             */
+            feed: string;
+            /** Items */
+            items: components["schemas"]["ScheduledItem"][];
+            /**
+             * Notes
+             * @description Which calendars may be out of date
+             */
+            notes: string[];
+        };
+        /**
+         * SignOff
+         * @description The people who sign an environment off, such as its test team.
+         */
+        SignOff: {
+            /**
+             * People
+             * @description People of board.yaml, one ballot each
+             */
+            people: string[];
+            /**
+             * Quorum
+             * @description Minimum number of approvals
+             * @default 1
+             */
+            quorum: number;
+            /**
+             * Title
+             * @description What these people are called, such as User acceptance testers
+             */
+            title: string;
+            /**
+             * Within
+             * @description Time to sign off; without enough approvals by then, the release is rejected
+             * @default P3D
+             */
+            within: string;
+        };
+        /**
+         * SmokeResult
+         * @description One smoke request to one host.
+         */
+        SmokeResult: {
+            /** Expected */
+            expected: string;
+            /** Found */
+            found: string;
+            /** Host */
+            host: string;
+            /** Passed */
+            passed: boolean;
+            /** Path */
+            path: string;
+        };
+        /**
+         * SnapshotStep
+         * @description A snapshot of an RDS database instance.
+         */
+        SnapshotStep: {
+            /**
+             * Connection
+             * @description The Airflow connection to AWS that it is done with; give it the rights for this action only
+             */
+            connection: string;
+            /** Instance */
+            instance: string;
+            /**
+             * Within
+             * @description Time after which the step has failed if the snapshot is not available
+             * @default PT1H
+             */
+            within: string;
+        };
+        /**
+         * Soak
+         * @description For how long the release runs in an environment before it goes on.
+         */
+        Soak: {
+            /** Over */
+            over: boolean;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+        };
+        /**
          * Standing
          * @description A release or a rollback under way, and why it does not move.
          */
@@ -2055,6 +4648,8 @@ export interface components {
              */
             earliest: string | null;
             flight: components["schemas"]["Flight"];
+            /** @description null: the ledger has no request of it */
+            forecast: components["schemas"]["Forecast"] | null;
             /**
              * Path
              * @description Its page, below Airflow's address
@@ -2098,6 +4693,272 @@ export interface components {
             waits_for: string[];
         };
         /**
+         * StepProgress
+         * @description A step of the runbook, planned against actual.
+         */
+        StepProgress: {
+            /** Does */
+            does: string;
+            /**
+             * Estimate
+             * Format: duration
+             */
+            estimate: string;
+            /** Irreversible */
+            irreversible: boolean;
+            /** Kind */
+            kind: string;
+            /** Left Out */
+            left_out: string;
+            /**
+             * Needs
+             * @description Titles of the steps that it needs
+             */
+            needs: string[];
+            /** Number */
+            number: number;
+            /** Runs */
+            runs: components["schemas"]["StepRun"][];
+            /** Title */
+            title: string;
+            /** Way Back */
+            way_back: string;
+            /** When */
+            when: string;
+        };
+        /**
+         * StepRun
+         * @description How a step was done, or taken back.
+         */
+        StepRun: {
+            /** Began At */
+            began_at: string | null;
+            /**
+             * By
+             * @default
+             */
+            by: string;
+            /**
+             * Direction
+             * @enum {string}
+             */
+            direction: "forward" | "back";
+            /** Ended At */
+            ended_at: string | null;
+            /**
+             * Evidence
+             * @default
+             */
+            evidence: string;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "running" | "done" | "failed" | "left_out";
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+            /**
+             * Until
+             * @description Of a manual step that nobody has answered for: until when
+             */
+            until: string | null;
+        };
+        /**
+         * Strategy
+         * @description How the hosts of a wave are changed, in numbers of hosts.
+         */
+        Strategy: {
+            /**
+             * By Zone
+             * @description One availability zone at a time
+             */
+            by_zone: boolean;
+            /**
+             * Max Failed
+             * @description So many of the whole rollout may fail
+             */
+            max_failed: number;
+            /**
+             * Min Healthy
+             * @description So many of the fleet stay in service
+             */
+            min_healthy: number;
+            /**
+             * Window
+             * @description So many at a time; as one is done, the next begins
+             */
+            window: number;
+            /**
+             * Zones Healthy
+             * @description Availability zone: so many of its hosts stay in service; none: no zone has a floor
+             */
+            zones_healthy?: {
+                [key: string]: number;
+            } | null;
+        };
+        /**
+         * SuiteCount
+         * @description How the suites of an environment were judged.
+         */
+        SuiteCount: {
+            /**
+             * Failed
+             * @description Titles of those that failed
+             * @default []
+             */
+            failed: string[];
+            /** Of */
+            of: number;
+            /** Passed */
+            passed: number;
+            /**
+             * Waived
+             * @description Number of failed expectations that people accepted
+             * @default 0
+             */
+            waived: number;
+        };
+        /**
+         * SuiteResult
+         * @description One suite's judgement.
+         */
+        SuiteResult: {
+            /** Evaluated */
+            evaluated: number;
+            /** Failed */
+            failed: number;
+            /** Success */
+            success: boolean;
+            /** Suite */
+            suite: string;
+        };
+        /**
+         * Switch
+         * @description Two fleets behind one load balancer: all traffic goes from one to the other at once.
+         */
+        Switch: {
+            /**
+             * Idle
+             * @description ARN of the one that the release goes to, and that gets it
+             */
+            idle: string;
+            /**
+             * Keep
+             * Format: duration
+             * @description For so long the fleet that had the traffic stays as it is
+             */
+            keep: string;
+            /**
+             * Live
+             * @description ARN of the target group that has the traffic
+             */
+            live: string;
+            /** Live Hosts */
+            live_hosts: components["schemas"]["Host"][];
+        };
+        /**
+         * TestDeployment
+         * @description Stage 5, first half: the bundle on the test environment.
+         */
+        TestDeployment: {
+            /** Base Urls */
+            base_urls: string[];
+            /** Environment */
+            environment: string;
+            /** Results */
+            results: components["schemas"]["HostResult"][];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+        };
+        /**
+         * Thresholds
+         * @description What quality review and verification demand.
+         *
+         *     ``min_`` may only be raised and ``max_`` only be lowered by a lower level; ``allowed_licences`` may only shrink.
+         */
+        Thresholds: {
+            /**
+             * Allowed Licences
+             * @description The licences that components of the bundle may have
+             * @default [
+             *       "Apache-2.0",
+             *       "MIT",
+             *       "BSD-3-Clause",
+             *       "BSD-2-Clause",
+             *       "ISC",
+             *       "PSF-2.0"
+             *     ]
+             */
+            allowed_licences: string[];
+            /**
+             * Max Error Percent
+             * @description Maximum share of failed requests of each path, in percent
+             * @default 0
+             */
+            max_error_percent: number;
+            /**
+             * Max Failed Tests
+             * @description Maximum number of test cases that fail or error
+             * @default 0
+             */
+            max_failed_tests: number;
+            /**
+             * Max P95 Ms
+             * @description Maximum 95th percentile of the response time of each path, in milliseconds
+             * @default 1000
+             */
+            max_p95_ms: number;
+            /**
+             * Max P95 Ratio
+             * @description Maximum ratio of p95 after the release to p95 before it
+             * @default 2
+             */
+            max_p95_ratio: number;
+            /**
+             * Max P95 Rise Ms
+             * @description Increase of p95 that is always accepted, in milliseconds
+             * @default 250
+             */
+            max_p95_rise_ms: number;
+            /**
+             * Max Skipped Cases
+             * @description Maximum number of test cases that their testers found blocked or not applicable
+             * @default 0
+             */
+            max_skipped_cases: number;
+            /**
+             * Max Skipped Tests
+             * @description Maximum number of skipped test cases
+             * @default 10
+             */
+            max_skipped_tests: number;
+            /**
+             * Min Components
+             * @description Minimum number of components in the bill of materials
+             * @default 0
+             */
+            min_components: number;
+            /**
+             * Min Line Coverage Percent
+             * @description Minimum line coverage in percent, for what coverage names; 0: no minimum
+             * @default 60
+             */
+            min_line_coverage_percent: number;
+            /**
+             * Min Tests
+             * @description Minimum number of test cases that ran, for each kind: unit tests and each suite
+             * @default 1
+             */
+            min_tests: number;
+        };
+        /**
          * Ticket
          * @description A ticket of a release. Its text was written by people in another system: it is shown, and never followed.
          */
@@ -2106,7 +4967,7 @@ export interface components {
              * Approved
              * @description None: its system in policy.yaml does not say when it is approved
              */
-            approved?: boolean | null;
+            approved: boolean | null;
             /**
              * Fix Versions
              * @default []
@@ -2169,6 +5030,36 @@ export interface components {
             why: string;
         };
         /**
+         * TimeLimits
+         * @description How long people have to answer; silence is never consent.
+         */
+        TimeLimits: {
+            /**
+             * Acceptance
+             * @description An ISO 8601 duration, such as PT48H, P2D or PT30S
+             * @default P3D
+             */
+            acceptance: string;
+            /**
+             * Acknowledgement
+             * @description An ISO 8601 duration, such as PT48H, P2D or PT30S
+             * @default P3D
+             */
+            acknowledgement: string;
+            /**
+             * Plan Approval
+             * @description An ISO 8601 duration, such as PT48H, P2D or PT30S
+             * @default P3D
+             */
+            plan_approval: string;
+            /**
+             * Record Approval
+             * @description For the approval of a change in an authority, after the board decided
+             * @default P3D
+             */
+            record_approval: string;
+        };
+        /**
          * Timeline
          * @description A part of the timeline.
          */
@@ -2226,6 +5117,60 @@ export interface components {
             until: string;
         };
         /**
+         * TrainTicket
+         * @description The train that a release is a passenger of: the board decided on the train's manifest.
+         */
+        TrainTicket: {
+            /**
+             * Chain
+             * @description The train's chain in the ledger
+             */
+            chain: string;
+            /**
+             * Manifest
+             * @description Digest of the manifest that was frozen
+             */
+            manifest: string;
+        };
+        /**
+         * VerificationReport
+         * @description Stage 10: how production behaves now.
+         */
+        VerificationReport: {
+            /** After */
+            after: components["schemas"]["LoadResult"][];
+            /** Before */
+            before: components["schemas"]["LoadResult"][];
+            /** Docs */
+            docs: string;
+            /** Failures */
+            failures: components["schemas"]["FailedExpectation"][];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Smoke */
+            smoke: components["schemas"]["SmokeResult"][];
+            /** Success */
+            success: boolean;
+        };
+        /**
+         * VerifiedClaim
+         * @description One thing that a pipeline says of its artifact: what it has to be, and what was found.
+         */
+        VerifiedClaim: {
+            /** Claim */
+            claim: string;
+            /** Expected */
+            expected: string;
+            /** Found */
+            found: string;
+            /** Holds */
+            holds: boolean;
+        };
+        /**
          * Vote
          * @description One answered human request, from Airflow's own record of it.
          */
@@ -2236,7 +5181,7 @@ export interface components {
              */
             assigned: string;
             /** At */
-            at?: string | null;
+            at: string | null;
             /** Choice */
             choice: string;
             /**
@@ -2273,6 +5218,85 @@ export interface components {
              * @description User name of the person who answered; none: no answer
              */
             user: string | null;
+        };
+        /**
+         * Waiver
+         * @description A failed expectation that a person accepted; the failure stays on record.
+         */
+        Waiver: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * By
+             * @description User name of who gave it
+             */
+            by: string;
+            /**
+             * Environment
+             * @description Where it failed; none: on test
+             */
+            environment?: string | null;
+            /**
+             * Expectation
+             * @description The expectation, with the exact words of the report
+             */
+            expectation: string;
+            /** Reason */
+            reason: string;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
+            /** Suite */
+            suite: string;
+            /**
+             * Until
+             * Format: date-time
+             * @description From then on it does not count
+             */
+            until: string;
+        };
+        /**
+         * WaiverRule
+         * @description Who may waive failed expectations of one suite, and for how long.
+         */
+        WaiverRule: {
+            /**
+             * Longest
+             * @description Maximum validity of a waiver
+             * @default P30D
+             */
+            longest: string;
+            /**
+             * Roles
+             * @description Roles of people of board.yaml; empty: no waivers
+             */
+            roles: string[];
+        };
+        /**
+         * WaveReport
+         * @description Stage 9: one wave.
+         */
+        WaveReport: {
+            /** Number */
+            number: number;
+            /** Of */
+            of: number;
+            /** Release */
+            release: string;
+            /** Results */
+            results: components["schemas"]["HostResult"][];
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: 1;
         };
         /**
          * Week
@@ -2352,44 +5376,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -2398,44 +5385,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -2444,44 +5394,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -2490,44 +5403,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -2565,44 +5441,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -2611,44 +5450,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -2657,44 +5459,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -2703,44 +5468,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -2774,44 +5502,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -2820,44 +5511,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -2866,44 +5520,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -2912,44 +5529,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -2984,44 +5564,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -3030,44 +5573,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -3076,44 +5582,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -3122,44 +5591,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -3194,44 +5626,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -3240,44 +5635,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -3286,44 +5644,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -3332,44 +5653,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -3401,44 +5685,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -3447,44 +5694,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -3493,44 +5703,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -3539,44 +5712,66 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    files_dags__dag_id__dagRuns__dag_run_id__files_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FilesLeft"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -3609,44 +5804,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -3655,44 +5813,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -3701,44 +5822,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -3747,44 +5831,302 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    findings_dags__dag_id__dagRuns__dag_run_id__findings_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Findings"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    matrix_dags__dag_id__dagRuns__dag_run_id__matrix_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Matrix"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    progress_dags__dag_id__dagRuns__dag_run_id__progress_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Progress"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    records_dags__dag_id__dagRuns__dag_run_id__records_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunRecords"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reports_dags__dag_id__dagRuns__dag_run_id__reports_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reports"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -3821,44 +6163,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -3867,44 +6172,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -3913,44 +6181,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -3959,44 +6190,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -4019,7 +6213,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Outcome"];
+                    "application/json": components["schemas"]["Expected"];
                 };
             };
             /** @description Unauthorized */
@@ -4028,44 +6222,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -4074,44 +6231,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -4120,44 +6240,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -4166,44 +6249,65 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    in_force_in_force_get: {
+        parameters: {
+            query?: {
+                dag_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InForce"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -4240,44 +6344,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -4286,44 +6353,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -4332,44 +6362,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -4378,44 +6371,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -4452,44 +6408,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -4498,44 +6417,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -4544,44 +6426,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -4590,44 +6435,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -4668,44 +6476,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -4714,44 +6485,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -4760,44 +6494,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -4806,44 +6503,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -4872,44 +6532,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -4918,44 +6541,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -4964,44 +6550,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -5010,44 +6559,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -5078,44 +6590,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -5124,44 +6599,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -5170,44 +6608,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -5216,44 +6617,65 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    names_names_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: string;
                     };
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -5282,44 +6704,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -5328,44 +6713,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -5374,44 +6722,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -5420,44 +6731,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -5465,6 +6739,10 @@ export interface operations {
     questions_questions_get: {
         parameters: {
             query?: {
+                /** @description Of this Dag only */
+                dag_id?: string;
+                /** @description Of runs of this name only */
+                run_id?: string;
                 limit?: number;
                 offset?: number;
             };
@@ -5489,44 +6767,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -5535,44 +6776,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -5581,44 +6785,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -5627,44 +6794,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -5697,44 +6827,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -5743,44 +6836,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -5789,44 +6845,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -5835,44 +6854,66 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    schedule_schedule_get: {
+        parameters: {
+            query: {
+                start: string;
+                end: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownSchedule"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -5910,44 +6951,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Forbidden */
@@ -5956,44 +6960,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Unprocessable Entity */
@@ -6002,44 +6969,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Service Unavailable */
@@ -6048,44 +6978,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": {
-                        /**
-                         * Detail
-                         * @description What happened, and to what
-                         */
-                        detail: string;
-                        /**
-                         * Next Step
-                         * @description What to do next
-                         * @default
-                         */
-                        next_step: string;
-                        /**
-                         * Rule
-                         * @description The rule that decided, with its file
-                         * @default
-                         */
-                        rule: string;
-                        /** Status */
-                        status: number;
-                        /**
-                         * Title
-                         * @description The name of the status
-                         */
-                        title: string;
-                        /**
-                         * Type
-                         * @description Always about:blank: the status says what kind of error it is
-                         * @default about:blank
-                         */
-                        type: string;
-                        /**
-                         * Who
-                         * @description Who can change it
-                         * @default
-                         */
-                        who: string;
-                    };
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };

@@ -102,7 +102,7 @@ const review = (one: Item["reviews"][number]): string =>
 
 /** When it will be through, and what lowers its readiness; read once an item is looked at. */
 function Outlook({ item }: { item: Item }) {
-  const [found, keep] = useState<Schemas["Outcome"] | null>(null);
+  const [found, keep] = useState<Schemas["Expected"] | null>(null);
   const [fault, fail] = useState("");
   useEffect(() => {
     get("/forecast", { dag_id: item.dag_id, run_id: item.run_id }).then(keep, (error: Error) => fail(error.message));

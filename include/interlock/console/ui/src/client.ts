@@ -42,11 +42,28 @@ export async function post<P extends keyof paths>(path: P, body: Body<P>, more: 
   return (await ask(`${base}interlock/api/v1${placed(path, more)}`, sending("POST", body))) as Made<P>;
 }
 
+/** Send a file as the body of a request: never as a form, so that no other site can have it sent. */
+export async function postFile<P extends keyof paths>(path: P, file: File, more: More = {}): Promise<Made<P>> {
+  const headers = { Accept: "application/json", "Content-Type": "application/octet-stream" };
+  const name = new URLSearchParams({ name: file.name });
+  return (await ask(`${base}interlock/api/v1${placed(path, more)}?${name}`, { method: "POST", body: file, headers })) as Made<P>;
+}
+
 /** Answer a question through Airflow's own API, as its form does. */
 export function answerQuestion(dag: string, run: string, task: string, index: number, choice: string, words: Record<string, unknown>): Promise<unknown> {
   const [inDag, inRun, inTask] = [dag, run, task].map(encodeURIComponent);
   const place = `${base}api/v2/dags/${inDag}/dagRuns/${inRun}/taskInstances/${inTask}/${index}/hitlDetails`;
   return ask(place, sending("PATCH", { chosen_options: [choice], params_input: words }));
+}
+
+/** Read something of Airflow's own API. */
+export const ofAirflow = <T>(path: string): Promise<T> => ask(`${base}api/v2/${path}`, {}) as Promise<T>;
+
+/** Read a file of ours as text. */
+export async function getText(path: string): Promise<string> {
+  const answer = await fetch(base + path);
+  if (!answer.ok) throw new Error(sentence(await answer.json().catch(() => null)) || `${answer.status} ${answer.statusText}`);
+  return answer.text();
 }
 
 const sending = (method: string, body: unknown): RequestInit => ({

@@ -12,6 +12,7 @@ interface Host {
   ReactRouterDOM: {
     useSearchParams: () => [URLSearchParams, (next: URLSearchParams, options?: { replace: boolean }) => void];
     Link: Component;
+    useNavigate: () => (path: string) => void;
   };
 }
 
@@ -19,4 +20,4 @@ const host = globalThis as unknown as Host;
 export const React = host.React;
 export const { useCallback, useEffect, useMemo, useRef, useState } = React;
 export const { Badge, Box, Button, Heading, Input, NativeSelect, Spinner, Text, Textarea } = host.ChakraUI;
-export const { Link, useSearchParams } = host.ReactRouterDOM;
+export const { Link, useNavigate, useSearchParams } = host.ReactRouterDOM;

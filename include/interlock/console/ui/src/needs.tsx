@@ -1,7 +1,7 @@
 // What needs the reader: a page, a part of Airflow's page Home, and the way from an answer to the next question.
-import { base, get, Schemas } from "./client";
+import { get, Schemas } from "./client";
 import { Box, Heading, React, Spinner, Text, useState } from "./host";
-import { Banner, Fault, pageOfRun, span, Tag, To, useEvery, when } from "./parts";
+import { Banner, Fault, inForce, pageOfRun, span, Tag, To, useEvery, when } from "./parts";
 
 type Needs = Schemas["NeedsMe"];
 type Question = Schemas["Question"];
@@ -13,10 +13,10 @@ const MOST_ALIKE = 3; // of one task of one run: a tester may have hundreds
 
 const of = (one: Question): string => [one.dag_id, one.run_id, one.task_id].join("/");
 const service = (dag: string): string => dag.replace(/^(release|rollback|train)_/, "").replaceAll("_", " ");
-const requiredActions = (one: Question): string => `/${one.path.replace(/\/tasks\/.*/, "/required_actions")}`;
+export const requiredActions = (one: Question): string => `/${one.path.replace(/\/tasks\/.*/, "/required_actions")}`;
 
 /** The questions of one task of one run: the first ones, and how many more there are. */
-function inGroups(questions: readonly Question[]): { shown: Question[]; more: number }[] {
+export function inGroups(questions: readonly Question[]): { shown: Question[]; more: number }[] {
   const groups = new Map<string, Question[]>();
   for (const one of questions) groups.set(of(one), [...(groups.get(of(one)) ?? []), one]);
   return [...groups.values()].map((all) => {
@@ -73,6 +73,12 @@ const STATES: Record<Standing["state"], [string, string]> = {
   unknown: ["not known", "red"],
 };
 
+/** When it will be through: in half of the cases, and in nine of ten. */
+function Foreseen({ found }: { found: Standing["forecast"] }) {
+  if (!found?.half || !found.nine_of_ten) return null;
+  return <Quiet>{`Through by ${when(found.half)} in half of the cases, by ${when(found.nine_of_ten)} in nine of ten`}</Quiet>;
+}
+
 function Stands({ one }: { one: Standing }) {
   const { flight } = one;
   const [state, color] = STATES[one.state];
@@ -90,6 +96,7 @@ function Stands({ one }: { one: Standing }) {
           {`Next: ${act.what}${act.by.length ? `, by ${act.by.join(", ")}` : ""}${act.until ? `, until ${when(act.until)}` : ""}`}
         </Quiet>
       ))}
+      <Foreseen found={one.forecast} />
       {one.earliest ? <Quiet>{`Moves by itself at ${when(one.earliest)} at the earliest`}</Quiet> : null}
       {one.refusals.map((refusal) => (
         <Text color="fg.error" fontSize="sm" key={`${refusal.at}${refusal.what}`}>
@@ -175,18 +182,6 @@ interface Held {
   holding: string[];
   questions: readonly Question[];
   total: number;
-}
-
-async function inForce(): Promise<string[]> {
-  try {
-    const answer = await fetch(`${base}interlock/in_force`, { headers: { Accept: "application/json" } });
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(String(body.detail));
-    const { stops, freezes } = body as { stops: string[]; freezes: string[] };
-    return [...stops.map((one) => `Emergency stop in force: ${one}`), ...freezes.map((one) => `Freeze in force: ${one}`)];
-  } catch (error) {
-    return [`Whether an emergency stop or a freeze is in force is not known: ${(error as Error).message}`];
-  }
 }
 
 async function look(): Promise<Held> {

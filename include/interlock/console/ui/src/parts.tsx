@@ -1,5 +1,5 @@
 // Small parts that pages share.
-import { base } from "./client";
+import { base, get } from "./client";
 import { Badge, Box, Input, Link, NativeSelect, Props, React, Text, useEffect, useRef, useSearchParams, useState } from "./host";
 
 export const when = (instant: string): string => `${new Date(instant).toISOString().slice(0, 16).replace("T", " ")} UTC`;
@@ -141,3 +141,24 @@ export function NameFilter() {
     />
   );
 }
+
+/** What is read once for a page, and why it could not be read. */
+export function useRead<T>(read: () => Promise<T>, because: unknown[]): [T | null, string] {
+  const [found, show] = useState<T | null>(null);
+  const [fault, fail] = useState("");
+  useEffect(() => {
+    let current = true;
+    show(null);
+    fail("");
+    read().then((one) => current && show(one), (error: Error) => current && fail(error.message));
+    return () => void (current = false);
+  }, because);
+  return [found, fault];
+}
+
+/** The emergency stops and freezes in force, in words; of a Dag, those for its service. */
+export const inForce = (dag = ""): Promise<string[]> =>
+  get("/in-force", { dag_id: dag }).then(
+    ({ stops, freezes }) => [...stops.map((one) => `Emergency stop in force: ${one}`), ...freezes.map((one) => `Freeze in force: ${one}`)],
+    (error: Error) => [`Whether an emergency stop or a freeze is in force is not known: ${error.message}`],
+  );
