@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated, Literal
 
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -104,9 +104,9 @@ def timeline(
         starts = planned_starts(ledger, [*ended, *((one.dag_id, one.run_id) for one in flights)])
     items = [_planned(one, starts) for one in found.items]
     items += [one for one in _under_way(flights, starts, now) if one.start < until and one.end > since]
-    lanes = [lane for lane in _lanes(items, services, by) if lane.bars]
+    lanes = [lane for lane in _lanes(items, services, by) if lane[2]]
     return Timeline(
-        lanes=tuple(lanes[offset : offset + limit]),
+        lanes=tuple(_lane(*lane) for lane in lanes[offset : offset + limit]),
         total_entries=len(lanes),
         everywhere=tuple(_bar(one) for one in items if _is_everywhere(one.scope, by))[:MOST_BARS],
         conflicts=tuple(map(_bar, found.conflicts)),
@@ -162,34 +162,44 @@ def _under_way(flights: Iterable[Flight], starts: Mapping[tuple[str, str], datet
             )
 
 
-def _lanes(items: Sequence[Item], services: Sequence[Service], by: By) -> Iterator[Lane]:
-    """Yield the lanes, by title."""
+class _ByName:
+    """What goes on, by the services and the business units that it names: to be looked up for 1,000 lanes."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._named: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in items:
+            for kind, names in (("service", item.scope.services), ("unit", item.scope.business_units)):
+                for name in names:
+                    self._named[kind, name].append(item)
+
+    def of(self, services: Iterable[Service]) -> list[Item]:
+        """Return what names one of these services, by itself or by its business unit."""
+        keys = (key for one in services for key in (("service", one.name), ("unit", one.business_unit or "")))
+        return [*{id(item): item for key in keys for item in self._named.get(key, ())}.values()]
+
+
+def _lanes(items: Sequence[Item], services: Sequence[Service], by: By) -> Iterator[tuple[str, str, list[Item]]]:
+    """Yield key and title of each lane, by title, and what goes on there."""
+    known = _ByName(items)
     if by == "environment":
         names = {each for one in services for each in (*one.environments, *one.path)}
-        held = [one for one in items if _is_everywhere(one.scope, "service") or _concerns_any(services, one.scope)]
+        held = [*(one for one in items if _is_everywhere(one.scope, "service")), *known.of(services)]
         for key in sorted(names, key=lambda one: (one == PRODUCTION, one)):
-            yield _lane(key, key, held, partial(_is_in, key))
+            yield key, key, [one for one in held if key in one.scope.environments]
     elif by == "owner":
-        for key in sorted({one.owner for one in services}):
-            own = [one for one in services if one.owner == key]
-            yield _lane(key, key, items, partial(_concerns_any, own))
+        owned = defaultdict[str, list[Service]](list)
+        for service in services:
+            owned[service.owner].append(service)
+        for key in sorted(owned):
+            yield key, key, known.of(owned[key])
     else:
         for service in sorted(services, key=lambda one: (one.title.casefold(), one.name)):
-            yield _lane(service.name, service.title, items, partial(_concerns_any, [service]))
+            yield service.name, service.title, known.of([service])
 
 
-def _lane(key: str, title: str, items: Iterable[Item], concerns: Callable[[Scope], bool]) -> Lane:
-    found = sorted((_bar(one) for one in items if concerns(one.scope)), key=lambda one: (one.start, one.end, one.id))
-    return Lane(key=key, title=title, bars=tuple(found[:MOST_BARS]), more=max(0, len(found) - MOST_BARS))
-
-
-def _concerns_any(services: Collection[Service], scope: Scope) -> bool:
-    """Tell whether something names one of these services, by itself or by its business unit."""
-    return any(one.name in scope.services or one.business_unit in scope.business_units for one in services)
-
-
-def _is_in(environment: str, scope: Scope) -> bool:
-    return environment in scope.environments
+def _lane(key: str, title: str, items: Iterable[Item]) -> Lane:
+    found = sorted(items, key=lambda one: (one.start, one.end, one.id))
+    return Lane(key=key, title=title, bars=tuple(map(_bar, found[:MOST_BARS])), more=max(0, len(found) - MOST_BARS))
 
 
 def _is_everywhere(scope: Scope, by: By) -> bool:
