@@ -11,6 +11,7 @@ documentation. What follows from them here:
 - ``correlation_id`` is not unique: a request that arrives twice makes two changes.
 - ``work_notes`` of a PATCH are appended to the journal, each time.
 - More requests than the quota in its window are answered with 429 and ``Retry-After``.
+- What a change clashes with is in the table ``conflict``; the instance looks for it by itself.
 - An approval has the person who is asked (``approver``) and who changed it (``sys_updated_by``).
 """
 
@@ -83,6 +84,7 @@ class Instance:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, dict[str, str]] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
+    conflicts: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     journal: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     history: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     requests: int = 0
@@ -311,6 +313,9 @@ class Instance:
         if table == "sysapproval_approver":
             rows = [one for one in self.asked.values() if one["sysapproval"] == wanted.get("sysapproval")]
             return _json(200, {"result": rows})
+        if table == "conflict":
+            rows = self.conflicts.get(wanted.get("change", ""), [])
+            return _json(200, {"result": rows[: int(request.query["sysparm_limit"])]})
         if table == "sys_choice":
             rows = [{"element": "close_code", "value": one, "label": one} for one in ("successful", "unsuccessful")]
             states = [{"element": "state", "value": value, "label": label} for value, label in LABELS.items()]

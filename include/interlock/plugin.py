@@ -70,6 +70,12 @@ class InterlockPlugin(AirflowPlugin):
             "url_route": "measures",
         },
         {
+            "name": "Deliveries",
+            "bundle_url": "interlock/static/pages.js",
+            "destination": "nav",
+            "url_route": "deliveries",
+        },
+        {
             "name": "InterlockHome",
             "bundle_url": "interlock/static/pages.js",
             "destination": "dashboard",

@@ -22,7 +22,9 @@ from tests.integration.console_server import Console
 MEASURES = tuple(
     f"/interlock/api/v1/{path}" for path in ("measures", "measures/releases/releases", "measures.csv", "metrics")
 )
-BOARD, QUESTIONS, NEEDS_ME = (f"/interlock/api/v1/{name}" for name in ("board", "questions", "needs-me"))
+BOARD, QUESTIONS, NEEDS_ME, DELIVERIES = (
+    f"/interlock/api/v1/{name}" for name in ("board", "questions", "needs-me", "deliveries")
+)
 TIMELINE = "/interlock/api/v1/timeline?since=2026-11-01T00:00:00Z&until=2027-01-31T00:00:00Z"
 EXPLANATION = f"/interlock/api/v1/dags/{RELEASE}/dagRuns/{RUN_ID}/explanation"
 MAY_READ = {name for name, roles in PEOPLE.items() if roles} - {"board_clerk"}
@@ -43,7 +45,7 @@ def board(console: Console, **params: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("user", PEOPLE)
 def test_each_route_is_for_those_who_may_read_what_it_says(console: Console, user: str) -> None:
-    for route in (BOARD, QUESTIONS, NEEDS_ME, EXPLANATION, TIMELINE):
+    for route in (BOARD, QUESTIONS, NEEDS_ME, EXPLANATION, TIMELINE, DELIVERIES):
         answer = get(console, user, route)
         if user in MAY_READ:
             assert answer.status_code == 200, answer.text

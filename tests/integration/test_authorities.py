@@ -23,6 +23,7 @@ from interlock.adapters.servicenow.changes import Changes
 from interlock.adapters.servicenow.instance import open_instance
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.console.pages import downloads
+from interlock.domain.calendars.conflicts import conflicts_in
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.findings import findings_about
@@ -36,6 +37,7 @@ from interlock.locations import CATALOGUE
 from interlock.stages.approvals import await_authorities
 from interlock.stages.approvals.authorities import read_for_permit
 from interlock.stages.approvals.await_authorities import AuthorityTrigger, AwaitAuthorities
+from interlock.stages.approvals.elsewhere import note_conflicts_elsewhere
 from interlock.stages.controls import deliveries
 from interlock.stages.reconcile.findings import record_findings
 from interlock.stages.reconcile.reconcile_records import find_missing_records, settle_found_records
@@ -314,7 +316,7 @@ def test_an_emergency_change_without_a_record_there_is_a_finding_until_the_recor
         with world.task("reconcile"):
             settle_found_records(world.ledger)
             record_findings(world.ledger, find_missing_records(world.ledger, {world.chain}))
-        return downloads.findings(world.dag_id, world.run_id, lambda: nullcontext(world.ledger))["missing"]
+        return [*downloads.findings(world.dag_id, world.run_id, lambda: nullcontext(world.ledger)).missing]
 
     def emergency(number_of_steps: int) -> World:
         return World(world.ledger, signer, world.url, world.instance, ChangeType.EMERGENCY, number_of_steps)
@@ -329,3 +331,29 @@ def test_an_emergency_change_without_a_record_there_is_a_finding_until_the_recor
         assert read_for_permit(urgent.plan, urgent.ledger.entries(urgent.chain)) == ()
     urgent.told()
     assert missing(urgent) == []
+
+
+def test_what_the_change_clashes_with_there_is_shown_with_the_conflicts_of_the_plan(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted() -> list[str]:
+        with world.task("rollout.prepare_ballots"):
+            note_conflicts_elsewhere()
+        return [str(one) for one in conflicts_in(world.ledger.entries(world.chain))]
+
+    assert noted() == ["note: snow has no change of this release yet, so its conflicts there are not known."]
+    world.told()
+    rows = [
+        {"type": "CI Already\nScheduled", "configuration_item.name": "Shop", "conflicting_change.number": "CHG7"},
+        {"type": "Blackout", "schedule.name": "End of year"},
+    ]
+    world.instance.conflicts[world.change["sys_id"]] = [{**row, "sys_id": "c" * 32} for row in [*rows, rows[0]]]
+    number = world.change["number"]
+    assert noted() == [
+        f"warning: {number} in snow: CI Already Scheduled (Shop; CHG7).",
+        f"warning: {number} in snow: Blackout (End of year).",
+    ]
+    monkeypatch.setattr(world.instance, "answer", lambda _: (503, {}, b""))
+    assert noted()[0].startswith("note: snow did not say what the change clashes with: ServiceNow answered GET")
+    shown = downloads.findings(world.dag_id, world.run_id, lambda: nullcontext(world.ledger))
+    assert [*shown.conflicts] == noted()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -17,6 +20,7 @@ from interlock.adapters.outbox.runs import deliver_due, told_of
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.errors import DeliveryRefused, SystemBusy, TransientError
 from interlock.domain.ledger.kinds import FINDING
+from interlock.domain.ledger.runs import run_of
 from interlock.domain.outbox.delivery import Cursor, Delivery, Remote
 from interlock.domain.outbox.facts import Statement
 from interlock.estate.settings import Settings
@@ -265,3 +269,35 @@ def test_all_events_of_a_release_can_be_sent_again_from_the_ledger(ledger: Ledge
     deliver_due(snow, system, ledger, nothing_else, [signer.public_key])
     assert system.sent == first
     assert {one.chain: one.state for one in outbox.all() if one.system == snow} == {chain: "told", other: "told"}
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")  # Airflow's routes import it
+def test_the_api_says_what_was_refused_and_why_to_those_who_may_read_the_release(
+    ledger: Ledger, snow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interlock.console.api import deliveries as api
+
+    refused, waits = chain_of(next(NUMBERS)), chain_of(next(NUMBERS))
+    for chain in (refused, waits):
+        kind, payload = next(iter(steps()))
+        ledger.append(chain, kind, payload, actor="rita", key="resolved")
+    outbox = Outbox(ledger)
+    outbox.discover(snow, lambda chain: chain in (refused, waits))
+    ((version, one),) = [due for due in outbox.due(snow, 10) if due[1].chain == refused]
+    outbox.keep(version, one.failed(DeliveryRefused("category is mandatory"), datetime.now(UTC)))
+    app = SimpleNamespace(state=SimpleNamespace(open_ledger=lambda: nullcontext(ledger)))
+    request: Any = SimpleNamespace(app=app)
+
+    def asked(*readable: str, **wanted: Any) -> list[Any]:
+        monkeypatch.setattr(api, "readable_dags", lambda _: frozenset(readable))
+        found = api.deliveries(request, SimpleNamespace(), limit=100, **wanted)
+        return [row for row in found.deliveries if row.system == snow]
+
+    first, second = asked("release_bike_shop")
+    run = run_of(refused)
+    assert run is not None
+    assert (first.state, (first.dag_id, first.run_id), first.number) == ("refused", run, "")
+    assert first.reason.startswith("category is mandatory")
+    assert (second.state, second.reason) == ("waiting", "")
+    assert asked("release_bike_shop", state=["refused"], dag_id=run[0], dag_run_id=run[1]) == [first]
+    assert asked("release_bike_shop", state=["told"]) == asked("release_till") == []

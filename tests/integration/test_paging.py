@@ -1,4 +1,4 @@
-"""Releases as change events of PagerDuty, against a server that takes what its published schema allows."""
+"""Releases in PagerDuty and Opsgenie, against servers that take what the published schemas allow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from interlock.adapters.outbox.delivering import deliver
+from interlock.adapters.paging.opsgenie import Opsgenie
 from interlock.adapters.paging.pagerduty import PagerDuty
 from interlock.domain.errors import AssetMissing
 from interlock.domain.outbox.delivery import Delivery
@@ -83,7 +84,7 @@ def paged() -> Iterator[tuple[Service, PagerDuty]]:
             yield service, system
 
 
-def delivered(system: PagerDuty, end: str) -> Delivery:
+def delivered(system: PagerDuty | Opsgenie, end: str) -> Delivery:
     return deliver(Delivery(system="pager", chain=CHAIN, correlation="one"), told(end), system, lambda _: None)
 
 
@@ -122,3 +123,56 @@ def test_a_service_that_is_busy_is_asked_later_and_the_key_is_in_no_error(paged:
 def test_a_connection_without_a_key_says_so() -> None:
     with pytest.raises(AssetMissing, match="lacks the integration key"):
         PagerDuty.of(connection("https://events.pagerduty.com", password=""), site="")
+
+
+ALERT = {
+    "type": "object",
+    "required": ["message"],
+    "additionalProperties": False,
+    "properties": {
+        "message": {"type": "string", "minLength": 1, "maxLength": 130},
+        "alias": {"type": "string", "maxLength": 512},
+        "description": {"type": "string", "maxLength": 15000},
+        "priority": {"enum": ["P1", "P2", "P3", "P4", "P5"]},
+        "source": {"type": "string", "maxLength": 100},
+        "entity": {"type": "string", "maxLength": 512},
+        "tags": {"type": "array", "maxItems": 20, "items": {"type": "string", "maxLength": 50}},
+        "details": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+"""Of POST /v2/alerts, as Opsgenie publishes it; a note and a close have note and source."""
+
+
+@pytest.mark.parametrize(
+    ("end", "done"), [("deployed", ["open", "close"]), ("backed_out", ["open", "notes", "close"]), ("rejected", [])]
+)
+def test_a_release_is_one_alert_of_opsgenie_which_is_closed_with_it(end: str, done: list[str]) -> None:
+    took: list[tuple[str, dict[str, Any]]] = []
+
+    class Answers(Handler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            path, _, query = self.path.partition("?")
+            if self.headers["Authorization"] != f"GenieKey {KEY}":
+                self.answer(403, b'{"message": "You are not authorized"}')
+                return
+            if path == "/v2/alerts":
+                Draft202012Validator(ALERT).validate(body)
+            else:
+                assert (query, {*body}) == ("identifierType=alias", {"note", "source"})
+            took.append((path, body))
+            self.answer(202, b'{"result": "Request will be processed", "took": 0.1, "requestId": "r"}')
+
+    with http_server(Answers) as port:
+        own = connection(f"http://127.0.0.1:{port}", password=KEY)
+        with closing(Opsgenie.of(own, site="https://airflow.example.com/")) as system:
+            assert delivered(system, end).error == ""
+    names = {"/v2/alerts": "open", "/v2/alerts/one/notes": "notes", "/v2/alerts/one/close": "close"}
+    assert [names[path] for path, _ in took] == done
+    if took:
+        opened = took[0][1]
+        assert (opened["alias"], opened["priority"], opened["entity"]) == ("one", "P5", "bike-shop")
+        assert opened["message"] == "Release bike-shop 1.1.0 to production begins"
+        assert "https://airflow.example.com/dags/release_bike_shop/runs/" in opened["description"]
+    with pytest.raises(AssetMissing, match="lacks the key"):
+        Opsgenie.of(connection("https://api.opsgenie.com", password=""), site="")

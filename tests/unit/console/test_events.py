@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,13 +18,15 @@ from interlock.console.pages import events
 from interlock.domain.calendars.stops import STOPS, stops_in_force
 from interlock.domain.errors import LedgerError, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION
+from interlock.domain.ledger.events import open_incidents
 from interlock.domain.ledger.findings import text_of_events
-from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, EVENT_COUNTED
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, EVENT_COUNTED, INCIDENT_SEEN
 from tests.asgi_server import asgi_server
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain import samples
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER_SECRET = "a-secret-of-sixteen-characters-or-more"
 SOURCE = {"connection": "pager", "types": ["incident.opened"], "stops": ["bike-shop"], "lasts": "PT2H"}
 
 
@@ -153,3 +157,88 @@ def test_people_are_told_what_events_stopped(console: Console) -> None:
     console.send(data={"reason": "Checkout *fails*"})
     text = text_of_events(console.ledger.entries(INSTALLATION, kind=EVENT_COUNTED))
     assert r"Emergency stop of bike-shop by an event of pager: Checkout \*fails\*" in text
+
+
+@pytest.fixture
+def show(console: Console, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Have policy show incidents of a kind; what it returns says which are open for some scopes."""
+
+    def shown(*scopes: str, **source: Any) -> list[str]:
+        if source:
+            policy = samples.policy(events={"pager": {**SOURCE, "types": [], **source}})
+            monkeypatch.setattr(events, "load_rules", lambda _: (policy, None))
+            secret = OTHER_SECRET if "kind" in source else SECRET
+            monkeypatch.setattr(events, "connection_of", lambda _: type("Connection", (), {"password": secret}))
+        return [*open_incidents(console.ledger.entries(INSTALLATION, kind=INCIDENT_SEEN), scopes, datetime.now(UTC))]
+
+    return shown
+
+
+def test_an_incident_is_shown_until_it_ends_and_stops_nothing(console: Console, show: Callable[..., list[str]]) -> None:
+    show(shows=["incident.opened"], ends=["incident.resolved"])
+    assert [console.send().json()["result"] for _ in range(2)] == ["shown", "known"]
+    said = ["INC-7 of pager, about bike-shop: Checkout fails"]
+    assert (show("bike-shop"), show(), show("other-shop")) == (said, said, [])
+    assert console.kept(STOPS) == []
+    assert console.send(id="msg-2", type="incident.resolved").json() == {"result": "ended"}
+    assert show("bike-shop") == []
+    (first, last) = console.kept(INCIDENT_SEEN)
+    assert (first["ended"], last["ended"], first["body"] != last["body"]) == (False, True, True)
+
+
+def test_an_incident_that_nobody_ends_is_shown_as_long_as_policy_says(
+    console: Console, show: Callable[..., list[str]]
+) -> None:
+    show(shows=["incident.opened"], lasts="PT1H")
+    console.send()
+    seen = console.ledger.entries(INSTALLATION, kind=INCIDENT_SEEN)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert (len(open_incidents(seen, (), datetime.now(UTC))), open_incidents(seen, (), later)) == (1, ())
+
+
+def pagerduty(console: Console, type: str, secret: str = OTHER_SECRET, service: str = "PSHOP") -> Any:
+    incident = {"id": "Q1", "title": "Checkout fails", "service": {"id": service, "summary": "Shop"}}
+    body = json.dumps({"event": {"id": f"e-{type}", "event_type": type, "data": incident}}).encode()
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-PagerDuty-Signature": f"v1=0000,v1={signature}"}
+    return httpx.post(f"{console.url}/events/pager", content=body, headers=headers)
+
+
+def test_an_incident_of_pagerduty_is_shown_and_can_stop(console: Console, show: Callable[..., list[str]]) -> None:
+    mapped = {"kind": "pagerduty", "services": {"PSHOP": "bike-shop"}}
+    show(shows=["incident.triggered"], ends=["incident.resolved"], **mapped)
+    assert pagerduty(console, "incident.triggered", secret="a" * 20).status_code == 401
+    assert "no service" in pagerduty(console, "incident.triggered", service="POTHER").json()["why"]
+    assert console.ledger.kept == {}
+    assert pagerduty(console, "incident.triggered").json() == {"result": "shown"}
+    assert show("bike-shop") == ["Q1 of pager, about bike-shop: Checkout fails"]
+    assert pagerduty(console, "incident.resolved").json() == {"result": "ended"}
+    assert show("bike-shop") == []
+    show(types=["incident.triggered"], **mapped)
+    assert pagerduty(console, "incident.triggered").json()["result"] == "stopped"
+    assert [one["incident"] for one in console.kept(EMERGENCY_STOP_DECLARED)] == ["Q1"]
+
+
+def test_an_alert_of_opsgenie_is_shown_by_its_tag(console: Console, show: Callable[..., list[str]]) -> None:
+    show(kind="opsgenie", services={"shop": "bike-shop"}, shows=["Create"], ends=["Close"])
+
+    def send(action: str, secret: str = OTHER_SECRET) -> Any:
+        alert = {"alertId": "a1", "message": "Checkout fails", "tags": ["web", "shop"], "updatedAt": 1}
+        headers = {"Authorization": f"Bearer {secret}"}
+        return httpx.post(f"{console.url}/events/pager", json={"action": action, "alert": alert}, headers=headers)
+
+    assert send("Create", secret="b" * 20).status_code == 401
+    assert [send("Create").json()["result"] for _ in range(2)] == ["shown", "known"]
+    assert show("bike-shop") == ["a1 of pager, about bike-shop: Checkout fails"]
+    assert (send("Close").json(), show("bike-shop")) == ({"result": "ended"}, [])
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"event": []}', b'{"event": {"data": {"service": 1}}}'])
+def test_what_is_no_event_of_pagerduty_is_refused(
+    console: Console, show: Callable[..., list[str]], body: bytes
+) -> None:
+    show(kind="pagerduty", services={"P": "bike-shop"}, shows=["incident.triggered"])
+    signature = hmac.new(OTHER_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-PagerDuty-Signature": f"v1={signature}"}
+    assert httpx.post(f"{console.url}/events/pager", content=body, headers=headers).status_code == 400
+    assert console.ledger.kept == {}

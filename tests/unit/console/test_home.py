@@ -28,6 +28,7 @@ def test_home_shows_stops_and_the_readers_questions_a_few_of_each_task(tmp_path:
     drawn = json.dumps(json.loads(done.stdout))
     assert "Emergency stop in force: everything, by olga" in drawn
     assert "Freeze in force: Christmas trade, until then" in drawn
+    assert "Incident: INC-7 of pager" in drawn
     assert "For you: " in drawn
     assert '"/dags/release_bike_shop/runs/r%2B1/tasks/rollout.cast_ballot/mapped/1/required_actions"' in drawn
     assert "Vote of ben" in drawn
@@ -47,7 +48,9 @@ const questions = [
   ...Array.from({ length: 40 }, (_, index) => question(index, `Case ${index}.`, "quality.run_case")),
 ];
 const answers = {
-  "/airflow/interlock/api/v1/in-force?": { stops: ["everything, by olga"], freezes: ["Christmas trade, until then"] },
+  "/airflow/interlock/api/v1/in-force?": {
+    stops: ["everything, by olga"], freezes: ["Christmas trade, until then"], incidents: ["INC-7 of pager"],
+  },
   "/airflow/interlock/api/v1/questions?limit=100": { questions, total_entries: 41, at: "2026-11-23T06:17:00Z" },
 };
 globalThis.location = new URL("http://airflow.example/airflow/");

@@ -11,7 +11,7 @@ import pytest
 from interlock.domain.calendars.calendar import Answer
 from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, PLAN_MADE
+from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, INCIDENT_SEEN, PLAN_MADE
 from interlock.domain.records import ReleasePlan
 from interlock.stages.approvals import in_force
 from interlock.stages.approvals.in_force import before_asking
@@ -64,6 +64,22 @@ def test_what_begins_after_the_stop_is_asked_about_and_its_question_says_so(task
     text = ask(not_before=NOW + timedelta(hours=3))
     assert text.startswith("**In force now:**\n\n- Emergency stop: everything, by olga: Payments \\*fail\\*; until ")
     assert text.endswith("\n\n")
+
+
+def test_an_open_incident_of_another_system_is_in_the_text(task: RunningTask) -> None:
+    seen = {"source": "pager", "webhook": "w", "event": "e", "type": "t", "sender": "s", "body": "0" * 64}
+    until = (NOW + timedelta(hours=1)).isoformat()
+    about = {
+        "incident": "INC-7",
+        "scope": "bike-shop",
+        "ended": False,
+        "until": until,
+        "what": "INC-7: Checkout *fails*",
+    }
+    task.recorded.append((INCIDENT_SEEN, {**seen, **about}))
+    assert ask() == "**In force now:**\n\n- Incident: INC-7: Checkout \\*fails\\*\n\n"
+    task.recorded.append((INCIDENT_SEEN, {**seen, **about, "ended": True}))
+    assert ask() == ""
 
 
 def test_a_rehearsal_is_not_stopped(task: RunningTask) -> None:

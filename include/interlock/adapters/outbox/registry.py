@@ -47,11 +47,18 @@ def _pagerduty(described: ToldSystem, connection: Any, site: str) -> System:
     return PagerDuty.of(connection, site=site, calls_per_second=described.calls_per_second)
 
 
+def _opsgenie(described: ToldSystem, connection: Any, site: str) -> System:
+    from interlock.adapters.paging.opsgenie import Opsgenie
+
+    return Opsgenie.of(connection, site=site, calls_per_second=described.calls_per_second)
+
+
 _KINDS: dict[str, Callable[[ToldSystem, Any, str], System]] = {
     "servicenow": _service_now,
     "jira": _jira,
     "jira_deployments": _jira_deployments,
     "pagerduty": _pagerduty,
+    "opsgenie": _opsgenie,
     "webhook": _webhook,
 }
 

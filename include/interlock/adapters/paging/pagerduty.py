@@ -15,9 +15,9 @@ from interlock.adapters.outbox.system import Listener
 from interlock.adapters.outbox.web import TIMEOUT, WebApi
 from interlock.adapters.tickets.site import url_of
 from interlock.domain.errors import AssetMissing
-from interlock.domain.ledger.runs import run_of
 from interlock.domain.outbox.facts import Event, Statement
-from interlock.domain.paths import release_page
+
+from .said import in_a_line, page_of
 
 PATH = "/v2/change/enqueue"
 CHANGES_PRODUCTION: tuple[Event, ...] = ("begun", "backed_out", "closed")
@@ -34,7 +34,7 @@ class PagerDuty(Listener):
 
     def __init__(self, api: WebApi, key: str, site: str) -> None:
         super().__init__(api)
-        self._key, self._site = key, site.rstrip("/")
+        self._key, self._site = key, site
 
     @classmethod
     def of(cls, connection: Any, *, site: str, calls_per_second: float | None = None) -> Self:
@@ -61,12 +61,9 @@ class PagerDuty(Listener):
 def change_event(statement: Statement, site: str) -> dict[str, Any]:
     """Return a statement as a change event, without the key."""
     change = statement.change
-    ended = f": {change.outcome.replace('_', ' ')}" if statement.event == "closed" and change.outcome else ""
-    did = {"begun": "begins", "backed_out": "was backed out"}.get(statement.event, "ended")
-    page = f"{site}/{release_page(*(run_of(change.chain) or ('', '')))}"
     return {
         "payload": {
-            "summary": f"{change.title} {did}{ended}"[:MAX_SUMMARY],
+            "summary": in_a_line(statement)[:MAX_SUMMARY],
             "timestamp": statement.at.astimezone(UTC).isoformat(timespec="milliseconds"),
             "source": "Interlock",
             "custom_details": {
@@ -79,5 +76,5 @@ def change_event(statement: Statement, site: str) -> dict[str, Any]:
                 "text": statement.text,
             },
         },
-        "links": [{"href": page, "text": "The release in Airflow"}],
+        "links": [{"href": page_of(statement, site), "text": "The release in Airflow"}],
     }

@@ -32,6 +32,7 @@ from interlock.console.pages.schedule import schedule
 
 from .board import BoardCollection, Overview, board
 from .case_files import CaseCollection, attach, attached_file, own_cases
+from .deliveries import deliveries
 from .forecast import Expected, forecast
 from .measures import (
     MeasuredCollection,
@@ -91,6 +92,7 @@ def create_api(
     app.get("/timeline", dependencies=[READS_RUNS], responses=RESPONSES, tags=["Timeline"])(timeline)
     about_forecasts: dict[str, Any] = {"dependencies": READS_ALL, "responses": RESPONSES, "tags": ["Forecast"]}
     app.get("/forecast", response_model=Expected, **about_forecasts)(forecast)
+    app.get("/deliveries", dependencies=[READS_RUNS], responses=RESPONSES, tags=["Deliveries"])(deliveries)
     app.get("/questions", dependencies=[READS_RUNS, READS_QUESTIONS], responses=RESPONSES, tags=["Needs me"])(questions)
     for name, of_run, tag, rights in (
         ("explanation", explained, "Explain", READS_ALL),

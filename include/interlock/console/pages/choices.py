@@ -149,9 +149,8 @@ def holding_back(dag_id: str, folder: Path, ledger: Book) -> list[str]:
     if not dag_id.startswith(HELD):
         return []
     found = look(folder, ledger, dag_id)
-    return [f"Emergency stop in force: {one}" for one in found.stops] + [
-        f"Freeze in force: {one}" for one in found.freezes
-    ]
+    said = {"Emergency stop in force": found.stops, "Freeze in force": found.freezes, "Incident": found.incidents}
+    return [f"{what}: {one}" for what, every in said.items() for one in every]
 
 
 def choices_of(dag_id: str, ledger: Book, runs: Runs) -> tuple[str, list[str]]:

@@ -21,11 +21,19 @@ from interlock.adapters.airflow.results import parsed_result, stored_result
 from interlock.adapters.artifacts.store import ArtifactStore
 from interlock.adapters.evidence.sources import pack_name, sealed_packs
 from interlock.console.control.lookups import result_of
+from interlock.domain.calendars.conflicts import conflicts_in
 from interlock.domain.canonical import Model, Sha256
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, release_chain
 from interlock.domain.ledger.findings import findings_about, unsettled
-from interlock.domain.ledger.kinds import CHAT_FAILED, FINDING, FINDING_SETTLED, NOTES_WRITTEN, RELEASE_OVERTAKEN
+from interlock.domain.ledger.kinds import (
+    CHAT_FAILED,
+    CONFLICTS_FOUND,
+    FINDING,
+    FINDING_SETTLED,
+    NOTES_WRITTEN,
+    RELEASE_OVERTAKEN,
+)
 from interlock.domain.ledger.reading import last_in
 from interlock.domain.permits.overtaking import Overtaking
 from interlock.domain.records import Blob, Communication
@@ -84,6 +92,7 @@ class Findings(Model):
 
     findings: tuple[str, ...] = Field(description="A release with one gets no permit")
     missing: tuple[str, ...] = Field(description="Records that others lack of it")
+    conflicts: tuple[str, ...] = Field(description="What it clashes with here and in other systems, as found last")
     unsaid: tuple[str, ...] = Field(description="Which chat rooms were not told")
     overtaken: tuple[str, ...] = Field(description="By which more urgent release it was overtaken")
 
@@ -97,9 +106,11 @@ def findings(dag_id: str, dag_run_id: str, open_ledger: OpenLedger) -> Findings:
         missing = unsettled(found, ledger.entries(INSTALLATION, kind=FINDING_SETTLED), chain)
         overtaken = ledger.entries(chain, kind=RELEASE_OVERTAKEN)
         unsaid = ledger.entries(chain, kind=CHAT_FAILED)
+        clashes = conflicts_in(ledger.entries(chain, kind=CONFLICTS_FOUND))
     return Findings(
         findings=tuple(str(entry.payload.get("what")) for entry in (*own, *findings_about(found, chain))),
         missing=tuple(str(entry.payload.get("what")) for entry in missing),
+        conflicts=tuple(map(str, clashes)),
         unsaid=tuple(f"The chat room {entry.payload['room']} was not told: {entry.payload['why']}" for entry in unsaid),
         overtaken=tuple(Overtaking.model_validate(entry.payload).sentence for entry in overtaken),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,13 +13,13 @@ from starlette.concurrency import run_in_threadpool
 
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.ledger.stops import declare, request_in
-from interlock.adapters.webhooks.signatures import secrets_in, verified_id
+from interlock.adapters.webhooks.incidents import arrived
 from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue.outside.events import EventSource
 from interlock.domain.errors import AlreadyRecorded, LedgerError, ReleaseError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.events import CloudEvent, CountedEvent, Incident
-from interlock.domain.ledger.kinds import EVENT_COUNTED
+from interlock.domain.ledger.events import CloudEvent, CountedEvent, Incident, IncidentSeen
+from interlock.domain.ledger.kinds import EVENT_COUNTED, INCIDENT_SEEN
 from interlock.locations import catalogue_folder
 
 log = logging.getLogger(__name__)
@@ -51,12 +50,21 @@ def _taken(name: str, headers: dict[str, str], body: bytes, open_ledger: Callabl
         described = load_rules(catalogue_folder())[0].events.get(name)
         if described is None:  # as for a wrong signature: which sources there are is nobody's to try out
             raise HTTPException(status.HTTP_401_UNAUTHORIZED, "The webhook is not signed with a secret of this source.")
-        webhook = _verified(described, headers, body)
-        event = CloudEvent.model_validate(json.loads(body))
-        if event.type not in described.types:
-            return {"result": "ignored", "why": f"events of the type {event.type} stop nothing"}
+        webhook, event = _verified(described, headers, body)
+        if event.type not in (*described.types, *described.shows, *described.ends):
+            return {"result": "ignored", "why": f"events of the type {event.type} do nothing"}
+        if described.kind != "cloudevents" and not event.data["scope"]:
+            return {"result": "ignored", "why": f"events.{name}.services has no service that the event is about"}
         incident = Incident.model_validate(event.data)
-        return _stopped(name, described, webhook, event, incident, body, open_ledger)
+        if incident.scope not in described.stops:
+            raise RequestRefused(
+                f"The source {name} may not stop {incident.scope}.",
+                rule=f"events.{name}.stops, in policy.yaml",
+                who="the owner of policy.yaml",
+                next_step=f"send one of {', '.join(described.stops)} as scope",
+            )
+        counts = _stopped if event.type in described.types else _shown
+        return counts(name, described, webhook, event, incident, body, open_ledger)
     except (ValidationError, ValueError, RecursionError) as error:
         if isinstance(error, RequestRefused):
             raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, str(error)) from error
@@ -74,14 +82,13 @@ def _not_now(name: str) -> HTTPException:
     return HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, "The event could not be taken. Send it again later.")
 
 
-def _verified(described: EventSource, headers: dict[str, str], body: bytes) -> str:
+def _verified(described: EventSource, headers: dict[str, str], body: bytes) -> tuple[str, CloudEvent]:
     try:
         connection = connection_of(described.connection)
     except Exception as error:  # of whichever secrets backend
         raise ReleaseError(f"The connection {described.connection} cannot be read") from error
-    secrets = secrets_in(connection.password or "", described.connection)
     try:
-        return verified_id(secrets, headers, body, datetime.now(UTC))
+        return arrived(described, headers, body, connection.password or "", datetime.now(UTC))
     except RequestRefused as error:
         raise HTTPException(status.HTTP_401_UNAUTHORIZED, str(error)) from error
 
@@ -96,13 +103,6 @@ def _stopped(
     open_ledger: Callable[[], Any],
 ) -> dict[str, str]:
     """Declare the stop of an event, once: the same webhook stops nothing again, also after the stop was lifted."""
-    if incident.scope not in described.stops:
-        raise RequestRefused(
-            f"The source {name} may not stop {incident.scope}.",
-            rule=f"events.{name}.stops, in policy.yaml",
-            who="the owner of policy.yaml",
-            next_step=f"send one of {', '.join(described.stops)} as scope",
-        )
     hours = int(described.lasts.total_seconds() // 3600)
     asked = {"scope": incident.scope, "reason": incident.reason, "incident": incident.incident, "hours": hours}
     by = f"event.{name}"
@@ -128,3 +128,37 @@ def _stopped(
             log.exception("The stop %s is in force; its event could not be recorded", counted.stop)
             raise
     return {"result": "stopped", "stop": counted.stop}
+
+
+def _shown(
+    name: str,
+    described: EventSource,
+    webhook: str,
+    event: CloudEvent,
+    incident: Incident,
+    body: bytes,
+    open_ledger: Callable[[], Any],
+) -> dict[str, str]:
+    """Record that an incident was opened or ended: those who decide on releases are shown it."""
+    ended, by = event.type in described.ends, f"event.{name}"
+    number = incident.incident or event.id
+    seen = IncidentSeen(
+        what=f"{number} of {name}, about {incident.scope}: {incident.reason}",
+        source=name,
+        webhook=webhook,
+        event=event.id,
+        type=event.type,
+        sender=event.source,
+        body=sha256_of(body),
+        scope=incident.scope,
+        incident=number,
+        ended=ended,
+        until=datetime.now(UTC) + described.lasts,
+    )
+    with open_ledger() as ledger:
+        try:
+            key = f"{INCIDENT_SEEN}/{name}/{webhook}"
+            ledger.append_once(INSTALLATION, INCIDENT_SEEN, seen.model_dump(mode="json"), actor=by, key=key)
+        except AlreadyRecorded:
+            return {"result": "known"}
+    return {"result": "ended" if ended else "shown"}

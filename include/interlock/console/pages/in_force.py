@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Query, Request
+from pydantic import Field
 
 from interlock.adapters.calendars.copies import CopiesThere, copies_folder, shared_copies
 from interlock.adapters.catalogue.catalogue import calendars_of
@@ -16,13 +17,14 @@ from interlock.console.control.lookups import configured_store
 from interlock.console.control.rules import service_of
 from interlock.domain.calendars.entries import Entry, Occurrence
 from interlock.domain.calendars.overrides import overridden
-from interlock.domain.calendars.stops import STOPS, all_in_force, stops_in_force
+from interlock.domain.calendars.stops import EVERYTHING, STOPS, all_in_force, stops_in_force
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.dag_names import ROLLBACKS, TRAINS
 from interlock.domain.ledger.chain import INSTALLATION, Chains
 from interlock.domain.ledger.chain import Entry as LedgerEntry
-from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN
+from interlock.domain.ledger.events import open_incidents
+from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, INCIDENT_SEEN
 from interlock.locations import catalogue_folder
 
 
@@ -31,10 +33,11 @@ class InForce(Model):
 
     stops: tuple[str, ...]
     freezes: tuple[str, ...]
+    incidents: tuple[str, ...] = Field(description="Open incidents of other systems; they hold nothing back")
 
 
 def in_force(request: Request, dag_id: Annotated[str, Query(max_length=250)] = "") -> InForce:
-    """Return the emergency stops and freezes in force; with a Dag, those for its service or its passengers."""
+    """Return the stops, freezes and incidents in force; with a Dag, those for its service or its passengers."""
     with request.app.state.open_ledger() as ledger:
         return look(catalogue_folder(), ledger, dag_id)
 
@@ -46,6 +49,7 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
     """
     now = datetime.now(UTC)
     declared = ledger.entries(INSTALLATION, kind=STOPS)
+    incidents = ledger.entries(INSTALLATION, kind=INCIDENT_SEEN)
     known = calendars_of(
         folder, kept_rules(folder)[0], CopiesThere(copies_folder(), now=now, shared=shared_copies(configured_store))
     )
@@ -53,7 +57,8 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
     if not dag_id:
         of_production = [one for one in freezes if PRODUCTION in (one.entry.scope.environments or (PRODUCTION,))]
         every = tuple(map(str, all_in_force(declared, now)))
-        return InForce(stops=every, freezes=tuple(map(_in_words, of_production)))
+        frozen = tuple(map(_in_words, of_production))
+        return InForce(stops=every, freezes=frozen, incidents=open_incidents(incidents, (), now))
     services = _services_of(folder, dag_id)
     stops = (str(stop) for service in services for stop in stops_in_force(declared, service, now))
     overrides = ledger.entries(INSTALLATION, kind=FREEZE_OVERRIDDEN)
@@ -66,7 +71,9 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
             closed := [*dict.fromkeys(at for each, way in ways for at in _closed(one.entry, each, way, overrides, now))]
         )
     )
-    return InForce(stops=tuple(dict.fromkeys(stops)), freezes=held)
+    scopes = {EVERYTHING, *(name for one in services for name in (one.name, one.business_unit) if name)}
+    shown = open_incidents(incidents, scopes, now)
+    return InForce(stops=tuple(dict.fromkeys(stops)), freezes=held, incidents=shown)
 
 
 def _closed(

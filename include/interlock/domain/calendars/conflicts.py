@@ -38,7 +38,7 @@ Free = Callable[[Sequence[str], str, datetime, timedelta], datetime | None]
 class Conflict(Model):
     """Something that a release or a train clashes with."""
 
-    kind: Literal["environment", "dependency", "two_trains", "window", "quorum", "line"]
+    kind: Literal["environment", "dependency", "two_trains", "window", "quorum", "line", "elsewhere"]
     severity: Severity
     what: str
     next_free: AwareDatetime | None = Field(None, description="When it would not be there; none: not known")
@@ -50,7 +50,7 @@ class Conflict(Model):
 
 
 def conflicts_in(entries: Sequence[Entry]) -> tuple[Conflict, ...]:
-    """Return the conflicts in a chain, as they were found when the release or the train was planned."""
+    """Return the conflicts in a chain, as they were found last: at planning, or before the board was asked."""
     found = next((entry.payload for entry in reversed(entries) if entry.kind == CONFLICTS_FOUND), {})
     return tuple(Conflict.model_validate(one) for one in found.get("conflicts", ()))
 

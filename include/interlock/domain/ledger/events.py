@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from interlock.domain.canonical import Model, Sha256
+
+from .chain import Entry
+from .kinds import INCIDENT_SEEN
 
 Said = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 
@@ -36,8 +41,8 @@ class Incident(Model):
     incident: Annotated[str, StringConstraints(max_length=100)] = ""
 
 
-class CountedEvent(Model):
-    """An event that counts, as the ledger has it."""
+class EventRead(Model):
+    """An event of another system, as the ledger has it."""
 
     what: str = Field(description="What came of it, for people")
     source: str = Field(description="The source in policy.yaml (events), whose secret signed it")
@@ -46,4 +51,33 @@ class CountedEvent(Model):
     type: str
     sender: str = Field(description="The source of the CloudEvent, in its own words")
     body: Sha256 = Field(description="Digest of the body that was signed")
+
+
+class CountedEvent(EventRead):
+    """An event that counts."""
+
     stop: str = Field(description="The emergency stop that it declared")
+
+
+class IncidentSeen(EventRead):
+    """An event that opened an incident, or ended one."""
+
+    scope: str = Field(description="everything, or the name of a business unit or a service")
+    incident: str = Field(description="Its number there")
+    ended: bool
+    until: AwareDatetime = Field(description="So long the incident is shown, if no event ends it")
+
+
+def open_incidents(entries: Iterable[Entry], scopes: Collection[str], now: datetime) -> tuple[str, ...]:
+    """Return the incidents that are open, in words.
+
+    :param entries: those about incidents, of the installation's chain.
+    :param scopes: what they may be about; empty: anything.
+    """
+    every = (IncidentSeen.model_validate(one.payload) for one in entries if one.kind == INCIDENT_SEEN)
+    last = {(seen.source, seen.incident): seen for seen in every}
+    return tuple(
+        seen.what
+        for seen in last.values()
+        if not seen.ended and now < seen.until and (not scopes or seen.scope in scopes)
+    )

@@ -155,6 +155,13 @@ EVENT_COUNTED = _kind(
     "A signed webhook of a system that policy.yaml names under events declared an emergency stop.",
     record="ledger.events:CountedEvent",
 )
+INCIDENT_SEEN = _kind(
+    "incident.seen",
+    "Incident of another system",
+    "A signed webhook of a system that policy.yaml names under events opened or ended an incident, which those who "
+    "decide on releases are shown.",
+    record="ledger.events:IncidentSeen",
+)
 QUESTION_WORDED = _kind(
     "question.worded",
     "Question worded",

@@ -173,6 +173,12 @@ class PagerDuty(ToldSystem):
     kind: Literal["pagerduty"]
 
 
+class Opsgenie(ToldSystem):
+    """An integration of Opsgenie, which gets alerts of the lowest priority: the connection has the key as password."""
+
+    kind: Literal["opsgenie"]
+
+
 class Webhook(ToldSystem):
     """A receiver of signed CloudEvents: the connection has its URL as host, and the secret as password."""
 
@@ -183,7 +189,7 @@ class Webhook(ToldSystem):
     )
 
 
-AnySystem = Annotated[ServiceNow | Jira | JiraDeployments | PagerDuty | Webhook, Field(discriminator="kind")]
+AnySystem = Annotated[ServiceNow | Jira | JiraDeployments | PagerDuty | Opsgenie | Webhook, Field(discriminator="kind")]
 """Of whichever kind."""
 
 

@@ -52,6 +52,7 @@ from interlock.stages.approvals.amended import note, refuse_unasked
 from interlock.stages.approvals.await_authorities import AwaitAuthorities
 from interlock.stages.approvals.ballots import AwaitBallots
 from interlock.stages.approvals.decisions import settled
+from interlock.stages.approvals.elsewhere import note_conflicts_elsewhere
 from interlock.stages.approvals.in_force import before_asking
 from interlock.stages.approvals.people import ask_board, ballots, votes_on
 from interlock.stages.approvals.reminders import remind_in_time
@@ -182,6 +183,7 @@ def prepare_ballots(
     board, book = rule_of(catalogue, rollout), catalogue.board
     if board is None or rollout.decide_by is None:  # no vote is required, or the board of its train voted
         return []
+    note_conflicts_elsewhere()
     moments = {"at the planned start": rollout.not_before, "at the deadline of this vote": rollout.decide_by}
     coming = {moment: at for moment, at in moments.items() if at is not None}
     body = before_asking(catalogue, plan) + render(

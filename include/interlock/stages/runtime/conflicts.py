@@ -65,7 +65,7 @@ def note_of_release(plan: ReleasePlan, in_force: PolicyInForce, *, by_train: boo
         )
         authors = boards.barred_authors(in_force.flow, plan, catalogue.board)
         found += of_quorum(rule, requester=plan.requested_by, barred=authors)
-    _leave(found)
+    leave(found)
     return found
 
 
@@ -102,7 +102,7 @@ def note_of_train(
     named = (one.named.by for one in train.passengers if one.named is not None)
     found += of_quorum(rule, requester=CONDUCTOR, barred=[*named, *authors, planned_run.asked_by])
     found = list(dict.fromkeys(found))
-    _leave(found)
+    leave(found)
     return found
 
 
@@ -115,7 +115,8 @@ def _running(service: str) -> list[str]:
         return []
 
 
-def _leave(found: Sequence[Conflict]) -> None:
+def leave(found: Sequence[Conflict]) -> None:
+    """Leave conflicts in the chain of the running release or train, and in an XCom of the task; the last ones count."""
     for one in found:
         log.warning("%s", one)
     said: list[dict[str, Any]] = [one.model_dump(mode="json") for one in found]
@@ -124,5 +125,5 @@ def _leave(found: Sequence[Conflict]) -> None:
 
 
 def noted() -> list[str]:
-    """Return the conflicts of the running release, in words, as they were found when it was planned."""
+    """Return the conflicts of the running release, in words, as they were found last."""
     return [str(one) for one in conflicts_in(chain_entries())]

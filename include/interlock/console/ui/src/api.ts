@@ -276,6 +276,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Deliveries
+         * @description Return what other systems were told of the releases that the user may read, and what they refused.
+         */
+        get: operations["deliveries_deliveries_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/forecast": {
         parameters: {
             query?: never;
@@ -307,7 +327,7 @@ export interface paths {
         };
         /**
          * In Force
-         * @description Return the emergency stops and freezes in force; with a Dag, those for its service or its passengers.
+         * @description Return the stops, freezes and incidents in force; with a Dag, those for its service or its passengers.
          */
         get: operations["in_force_in_force_get"];
         put?: never;
@@ -1792,6 +1812,71 @@ export interface components {
             version: string;
         };
         /**
+         * DeliveryCollection
+         * @description What other systems were told; what was refused or failed is first.
+         */
+        DeliveryCollection: {
+            /**
+             * At
+             * Format: date-time
+             * @description The time of this answer
+             */
+            at: string;
+            /** Deliveries */
+            deliveries: components["schemas"]["DeliveryRow"][];
+            /**
+             * Total Entries
+             * @description On all pages
+             */
+            total_entries: number;
+        };
+        /**
+         * DeliveryRow
+         * @description A release, and a system that is told of it.
+         */
+        DeliveryRow: {
+            /**
+             * Attempts
+             * @description Without success, since the last success
+             */
+            attempts: number;
+            /** Dag Id */
+            dag_id: string;
+            /**
+             * Next At
+             * @description When it is tried again; null: there is nothing to tell
+             */
+            next_at: string | null;
+            /**
+             * Number
+             * @description Of the record there; empty: it was not made yet
+             */
+            number: string;
+            /**
+             * Reason
+             * @description Of the last failure; empty: everything was told
+             */
+            reason: string;
+            /** Run Id */
+            run_id: string;
+            /**
+             * State
+             * @description refused: people have to correct something; failing: it did not answer
+             * @enum {string}
+             */
+            state: "told" | "waiting" | "failing" | "refused";
+            /**
+             * System
+             * @description Its name in systems.yaml
+             */
+            system: string;
+            /**
+             * Url
+             * @description Its page there; empty: not known
+             */
+            url: string;
+        };
+        /**
          * DemandSeen
          * @description What one board or rule asks of its members.
          */
@@ -2201,6 +2286,11 @@ export interface components {
          */
         Findings: {
             /**
+             * Conflicts
+             * @description What it clashes with here and in other systems, as found last
+             */
+            conflicts: string[];
+            /**
              * Findings
              * @description A release with one gets no permit
              */
@@ -2594,6 +2684,11 @@ export interface components {
         InForce: {
             /** Freezes */
             freezes: string[];
+            /**
+             * Incidents
+             * @description Open incidents of other systems; they hold nothing back
+             */
+            incidents: string[];
             /** Stops */
             stops: string[];
         };
@@ -6155,6 +6250,69 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Attachment"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deliveries_deliveries_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+                state?: ("told" | "waiting" | "failing" | "refused")[];
+                /** @description With dag_run_id: of this release only */
+                dag_id?: string;
+                dag_run_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryCollection"];
                 };
             };
             /** @description Unauthorized */

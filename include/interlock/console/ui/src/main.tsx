@@ -1,6 +1,7 @@
 // What Airflow looks for: each page by the name that plugin.py gives it.
 import { Board } from "./board";
 import { Cab } from "./cab";
+import { Deliveries } from "./deliveries";
 import { TestMatrix } from "./matrix";
 import { Measures } from "./measures";
 import { InterlockHome, InterlockNext, NeedsMe } from "./needs";
@@ -9,6 +10,6 @@ import { Release } from "./release";
 import { Timeline } from "./timeline";
 
 Object.assign(globalThis, {
-  Board, CAB: Cab, Measures, Timeline, "Needs me": NeedsMe, InterlockHome, InterlockNext,
+  Board, CAB: Cab, Deliveries, Measures, Timeline, "Needs me": NeedsMe, InterlockHome, InterlockNext,
   Release, "Quality report": QualityReport, "Test matrix": TestMatrix,
 });

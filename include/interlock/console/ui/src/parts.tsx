@@ -156,9 +156,13 @@ export function useRead<T>(read: () => Promise<T>, because: unknown[]): [T | nul
   return [found, fault];
 }
 
-/** The emergency stops and freezes in force, in words; of a Dag, those for its service. */
+/** The emergency stops, freezes and incidents in force, in words; of a Dag, those for its service. */
 export const inForce = (dag = ""): Promise<string[]> =>
   get("/in-force", { dag_id: dag }).then(
-    ({ stops, freezes }) => [...stops.map((one) => `Emergency stop in force: ${one}`), ...freezes.map((one) => `Freeze in force: ${one}`)],
+    ({ stops, freezes, incidents }) => [
+      ...stops.map((one) => `Emergency stop in force: ${one}`),
+      ...freezes.map((one) => `Freeze in force: ${one}`),
+      ...incidents.map((one) => `Incident: ${one}`),
+    ],
     (error: Error) => [`Whether an emergency stop or a freeze is in force is not known: ${error.message}`],
   );

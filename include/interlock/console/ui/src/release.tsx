@@ -1,6 +1,7 @@
 // The tab Release: the release, the rollback or the train at a glance, while it runs again and again.
 import { ENDED, isOpen, PARKED, peopleOf, Task } from "./airflow";
 import { base, Schemas } from "./client";
+import { DeliveryTag, RecordThere, RETRY } from "./deliveries";
 import { Box, Heading, React, Spinner, Text, useMemo, useState } from "./host";
 import { Banner, Fault, To, useEvery, when } from "./parts";
 import { brief, Decisions, Facts, failure, filesOf, ForReader, Foreseen, Found, InForce, isTrain, Progress, reader, Records, short, Stages, Story, titleOf, Unread, Waits } from "./run";
@@ -488,6 +489,27 @@ function Documents({ story }: { story: Story }) {
   );
 }
 
+function Conflicts({ findings }: Story) {
+  if (typeof findings === "string" || !findings.conflicts.length) return null;
+  return <Section title="Conflicts"><Lines of={findings.conflicts.map((what) => <Isolated key={what}>{what}</Isolated>)} /></Section>;
+}
+
+/** What other systems were told of the release; nothing is shown where there is none. */
+function Elsewhere({ elsewhere }: Story) {
+  if (typeof elsewhere === "string") return <Fault>{`What other systems were told is not known: ${elsewhere}`}</Fault>;
+  if (!elsewhere.length) return null;
+  const rows = elsewhere.map((row) => [
+    row.system,
+    <RecordThere key="record" row={row} />,
+    <DeliveryTag key="state" row={row} />,
+    <React.Fragment key="reason">
+      <Isolated>{row.reason}</Isolated>
+      {row.state === "refused" ? <>{" "}<To path={RETRY}>Try again, once that is corrected</To></> : null}
+    </React.Fragment>,
+  ]);
+  return <Section title="Records in other systems"><Table heads={["System", "Record", "State", "Reason"]} rows={rows} /></Section>;
+}
+
 function OfRelease({ story }: { story: Story }) {
   const { plan } = story.records;
   const says = saysOf(story);
@@ -502,6 +524,8 @@ function OfRelease({ story }: { story: Story }) {
       <Rehearsal of={progressOf(story).rehearsal} />
       <Runbook story={story} />
       <Decisions story={story} />
+      <Conflicts {...story} />
+      <Elsewhere {...story} />
       <Changes plan={plan} />
       <Risk plan={plan} />
       <Quality story={story} />

@@ -38,6 +38,8 @@ export interface Story {
   names: Names;
   banners: readonly string[];
   findings: Findings | string;
+  /** What other systems were told of it; or why that is not known. */
+  elsewhere: readonly Schemas["DeliveryRow"][] | string;
   progress: Progress | string;
   explanation: Schemas["Explanation"] | null;
   forecast: Schemas["Expected"] | null;
@@ -82,7 +84,7 @@ export function reader(place: Run): () => Promise<Story> {
     if (![RELEASES, ROLLBACKS, TRAINS].some((prefix) => place.dagId.startsWith(prefix))) {
       throw new Error(`${place.dagId} is not a release, a rollback or a train.`);
     }
-    const [run, tasks, questions, left, banners, findings, progress, explanation] = await Promise.all([
+    const [run, tasks, questions, left, banners, findings, progress, explanation, elsewhere] = await Promise.all([
       readRun(place),
       readTasks(place),
       readAsked(place),
@@ -91,6 +93,7 @@ export function reader(place: Run): () => Promise<Story> {
       ofRun("findings", place).catch(said),
       isTrain(place) ? NOTHING : ofRun("progress", place).catch(said),
       ofRun("explanation", place).catch(() => null), // who may not read all of it
+      get("/deliveries", { dag_id: place.dagId, dag_run_id: place.runId, limit: 100 }).then((one) => one.deliveries, said),
     ]);
     const [own, ahead, documents, expected, called] = await Promise.all([
       questions.some(isOpen) ? get("/questions", { dag_id: place.dagId, run_id: place.runId, limit: 100 }).then((one) => one.questions) : [],
@@ -100,7 +103,7 @@ export function reader(place: Run): () => Promise<Story> {
       names,
     ]);
     const people = Object.fromEntries(questions.flatMap(peopleAsked).map((user) => [user.id, user.name]));
-    return { place, run, tasks, questions, own, ...left, names: { ...people, ...called }, banners, findings, progress, explanation, forecast: expected, files: documents, ahead };
+    return { place, run, tasks, questions, own, ...left, names: { ...people, ...called }, banners, findings, elsewhere, progress, explanation, forecast: expected, files: documents, ahead };
   };
 }
 

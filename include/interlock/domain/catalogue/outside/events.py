@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Self
+from operator import not_
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -14,21 +15,50 @@ LONGEST = timedelta(days=14)
 """As for stops that people declare (calendars/stops.py)."""
 
 
-class EventSource(Model):
-    """A system whose signed events may stop rollouts. They may lift nothing, and approve nothing."""
+Types = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,200}$")], ...], AfterValidator(each_once)
+]
 
+
+class EventSource(Model):
+    """A system whose signed events may stop rollouts, or show incidents. They may lift nothing, and approve nothing."""
+
+    kind: Literal["cloudevents", "pagerduty", "opsgenie"] = Field(
+        "cloudevents", exclude_if=lambda one: one == "cloudevents", description="Whose webhooks they are"
+    )
     connection: ConnectionId = Field(
-        description="Airflow connection whose password is the secret of its webhooks: whsec_ and base64"
+        description="Airflow connection whose password is the secret of its webhooks: whsec_ and base64; of PagerDuty "
+        "and Opsgenie, any text of 16 characters or more"
     )
-    types: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,200}$")], ...],
-        Field(min_length=1),
-        AfterValidator(each_once),
-    ] = Field(description="Types of CloudEvents that stop rollouts, such as com.example.incident.opened")
+    types: Types = Field(
+        (), description="Types of events that stop rollouts, such as com.example.incident.opened or incident.triggered"
+    )
+    shows: Types = Field(
+        (), exclude_if=not_, description="Types of events that open an incident, which those who decide are shown"
+    )
+    ends: Types = Field((), exclude_if=not_, description="Types of events that end such an incident")
+    services: dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Identifier] = Field(
+        {},
+        exclude_if=not_,
+        description="PagerDuty: id or name of a service there; Opsgenie: entity or tag of an alert. Each with the "
+        "service or business unit here",
+    )
     stops: Annotated[tuple[Identifier, ...], Field(min_length=1), AfterValidator(each_once)] = Field(
-        description="What it may stop: services, business units, or everything"
+        description="What its events may be about: services, business units, or everything"
     )
-    lasts: Duration = Field(timedelta(hours=4), description="How long a stop lasts, if nobody lifts it")
+    lasts: Duration = Field(
+        timedelta(hours=4), description="How long a stop lasts, and an incident is shown, if nobody ends it"
+    )
+
+    @model_validator(mode="after")
+    def _of_some_use(self) -> Self:
+        if not (self.types or self.shows):
+            raise ValueError("types or shows: must name a type of events")
+        if twice := {*self.types} & {*self.shows, *self.ends} | {*self.shows} & {*self.ends}:
+            raise ValueError(f"{sorted(twice)[0]} must be in one of types, shows and ends")
+        if self.kind != "cloudevents" and not self.services:
+            raise ValueError(f"services: must say what the services of {self.kind} are here")
+        return self
 
     @model_validator(mode="after")
     def _not_for_long(self) -> Self:
