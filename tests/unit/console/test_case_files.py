@@ -138,7 +138,7 @@ def test_what_testers_attached_leaves_as_a_file_that_no_browser_shows(
 @pytest.mark.parametrize(
     ("status", "changes", "why"),
     [
-        (413, {"data": bytes(MAX_BYTES + 1)}, "more than 20,971,520 bytes"),
+        (413, {"data": bytes(MAX_BYTES + 1)}, "more than 20,000,000 bytes"),
         (415, {"kind": "multipart/form-data; boundary=x"}, "must be the file itself"),
         (415, {"kind": "text/plain"}, "must be the file itself"),
         (422, {"data": b""}, "is empty"),

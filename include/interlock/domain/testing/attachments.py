@@ -34,9 +34,9 @@ ENDINGS: Mapping[Kind, frozenset[str]] = {
     "txt": frozenset({"txt", "log", "json", "har", "md"}),
 }
 """The kinds of files that are taken: the endings that a file of each may leave with; the kind itself is one."""
-MAX_BYTES = 20 * 1024 * 1024
+MAX_BYTES = 20_000_000
 """Of one file."""
-MAX_BYTES_OF_RELEASE = 200 * 1024 * 1024
+MAX_BYTES_OF_RELEASE = 200_000_000
 """Of all files of a release: they are part of its evidence pack."""
 MAX_FILES = 10
 """Of one tester, for one test case."""

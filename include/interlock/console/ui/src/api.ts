@@ -1414,7 +1414,7 @@ export interface components {
             /**
              * Most Bytes
              * @description Of a file
-             * @default 20971520
+             * @default 20000000
              */
             most_bytes: number;
             /** Total Entries */

@@ -60,7 +60,7 @@ function Attach({ to, most, run }: { to: Case; most: number; run: Run }) {
   return (
     <>
       <Files of={files} run={run} />
-      <input aria-label={`Attach a file to ${to.title}`} disabled={busy} onChange={(event) => void chosen(event)} style={{ maxWidth: "100%" }} type="file" />
+      <input aria-label={`Attach a file to ${to.title}`} disabled={busy} onChange={(event) => void chosen(event)} style={{ maxWidth: "24em", width: "100%" }} type="file" />
       <Box color={said[1] ? "fg.error" : "fg.muted"} overflowWrap="anywhere" role="status">{said[0]}</Box>
     </>
   );
