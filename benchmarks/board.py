@@ -27,6 +27,7 @@ from psycopg2.extras import execute_values
 from benchmarks.ledger import OF_A_RELEASE
 from benchmarks.schedule import make_catalogue, service
 from benchmarks.table import machine, publish
+from interlock.adapters.calendars.copies import CopiesThere
 from interlock.adapters.ledger.ledger import open_ledger
 from interlock.adapters.overview.plans import KnownPlans
 from interlock.console.api.board import Filters, Overview
@@ -156,7 +157,7 @@ def measure(folder: Path, settings: Settings, options: argparse.Namespace, relea
         lambda: open_ledger(ledger_connection(settings)),
         flights=lambda: flights,
         runs=frozenset,
-        plans=KnownPlans(folder, lambda _: lambda _: None),
+        plans=KnownPlans(folder, lambda now: CopiesThere(folder.parent, now=now)),
     )
     readable = frozenset(dag_of_release(service(number)) for number in range(options.services))
     drifting = Filters("", frozenset(), frozenset(), frozenset(), frozenset({"drift"}))
