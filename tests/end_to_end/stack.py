@@ -31,7 +31,7 @@ from tests.ports import free_port
 from .people import BIKE_SHOP, Colleague, until
 
 WHEEL_SHOP, CORNER_SHOP, TANDEM_SHOP, CARGO_SHOP = "wheel-shop", "corner-shop", "tandem-shop", "cargo-shop"
-SADDLE_SHOP = "saddle-shop"
+SADDLE_SHOP, HARBOUR_SHOP = "saddle-shop", "harbour-shop"
 """Services like the bike shop, with hosts of their own that have nothing yet."""
 BOOK_SHOP = "book-shop"
 """The same, with steps around the waves."""
@@ -197,6 +197,7 @@ def impatient_catalogue(folder: Path) -> Path:
     with (folder / "services" / f"{SADDLE_SHOP}.yaml").open("a") as file:
         file.write((PROJECT / "include" / "samples" / "bike_shop" / "database.yaml").read_text())
     add_service(folder, CORNER_SHOP, **{"waves: [1, 100%]": "waves: [100%]\n    window: 1"})
+    add_service(folder, HARBOUR_SHOP, **{"requests: 200 ": "requests: 40 "})
     add_service_on_path(folder)
     add_service_with_steps(folder)
     return folder

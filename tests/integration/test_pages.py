@@ -149,7 +149,13 @@ def test_pages_have_no_serious_barriers(
         expect(page.get_by_role("row", name=re.compile("Service 2"))).to_be_visible()
         assert barriers(page, axe, "[data-testid=interlock-board]") == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the screen"
-        for name, shows in (("needs-me", "Leaves within 24 hours"), ("measures", "Change lead time"), ("timeline", "")):
+        delivered(page)
+        for name, shows in (
+            ("needs-me", "Leaves within 24 hours"),
+            ("measures", "Change lead time"),
+            ("deliveries", "Deliveries to other systems"),
+            ("timeline", ""),
+        ):
             visit(page, f"{airflow}/plugin/{name}")
             seen = page.get_by_role("heading", name=shows) if shows else page.get_by_role("list", name="Lanes")
             expect(seen).to_be_visible()
@@ -165,6 +171,44 @@ def test_pages_have_no_serious_barriers(
             expect(shown.get_by_role("heading", name=shows) if shows else shown.locator("iframe")).to_be_visible()
             assert barriers(page, axe, f"[data-testid=interlock-{name}]") == []
             assert shown.evaluate("one => one.scrollWidth <= one.clientWidth"), name
+
+
+def delivered(page: Page) -> None:
+    """Let the browser read deliveries that another system refused, with text that it wrote."""
+    release = {"dag_id": RELEASE, "run_id": RUN_ID, "attempts": 3, "next_at": "2026-11-30T10:00:00Z"}
+    rows = [
+        {
+            **release,
+            "system": "snow",
+            "state": "refused",
+            "number": "CHG1",
+            "url": "javascript:0",
+            "reason": NASTY,
+        },
+        {**release, "system": "jira", "state": "failing", "number": "", "url": "", "reason": "No answer."},
+    ]
+    found = {"deliveries": rows, "total_entries": 60, "at": "2026-11-30T10:00:00Z"}
+    page.route(re.compile(r"/interlock/api/v1/deliveries"), lambda route: route.fulfill(json=found))
+
+
+def test_what_was_not_delivered_is_shown_with_the_reason_and_the_way_to_retry(airflow: str, page: Page) -> None:
+    page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+    page.goto(f"{airflow}/plugin/deliveries")
+    seen = page.get_by_test_id("interlock-deliveries")
+    expect(seen.get_by_text("Every system was told everything.")).to_be_visible()
+    delivered(page)
+    page.reload()
+    expect(seen.get_by_role("listitem")).to_have_count(2)
+    expect(seen.get_by_role("listitem").first).to_contain_text(NASTY)
+    assert seen.locator("img").count() == 0
+    assert seen.get_by_role("link", name="CHG1").count() == 0, "what is no address is no link"
+    seen.get_by_role("button", name="Next page (10 more)").click()
+    expect(seen.get_by_role("button", name="Previous page")).to_be_visible()
+    seen.get_by_label("State").select_option("refused")
+    expect(seen.get_by_role("button", name="Previous page")).to_have_count(0)
+    assert parse_qs(urlsplit(page.url).query) == {"state": ["refused"]}
+    seen.get_by_role("link", name="Retry deliveries").click()
+    page.wait_for_url("**/dags/retry_deliveries**")
 
 
 def test_what_people_wrote_is_text(airflow: str, page: Page) -> None:
