@@ -175,6 +175,17 @@ def test_a_workflow_that_does_not_allow_a_status_is_shown_with_what_it_allows(
     assert delivered(system, told(), refused.retried(refused.next_at)).error == ""  # type: ignore[arg-type]
 
 
+def test_an_issue_that_was_not_approved_in_time_is_cancelled_when_the_release_ends(
+    server: JiraServer, system: Issues
+) -> None:
+    server.store.workflow.scheme = {"Open": ["Done"]}
+    said = told("withdrawn")
+    assert delivered(system, said).error == ""
+    issue = issue_of(server)
+    assert issue["statusName"] == "Done"
+    assert [text.rpartition("\n")[0] for text in comments(issue)] == [one.text for one in said]
+
+
 def test_versions_and_tickets_follow_a_deployment(server: JiraServer, system: Issues, tickets: tuple[str, ...]) -> None:
     said = told()
     delivered(system, said[:1])

@@ -146,6 +146,20 @@ def test_a_condition_that_people_have_to_meet_waits_and_says_which() -> None:
         assert deliver(waiting, said, system, lambda one: None).told == said[-1].told
 
 
+def test_a_change_that_was_not_approved_in_time_is_cancelled_when_the_release_ends() -> None:
+    instance, said = Instance(approvals=True), told("withdrawn")
+    with opened(instance) as system:
+        decided = [one.event for one in said].index("decided")
+        open_yet = tuple(one.model_copy(update={"is_late": False}) for one in said[: decided + 1])
+        waiting = delivered(system, open_yet)
+        assert "Approved" in waiting.error
+        done = deliver(waiting, said, system, lambda one: None)
+    (sys_id,) = instance.changes
+    assert (done.error, done.told) == ("", said[-1].told)
+    assert instance.history[sys_id] == ["-5", "-4", "-3", "4"]
+    assert [note.splitlines()[-1] for note in instance.journal[sys_id]] == [one.text.splitlines()[-1] for one in said]
+
+
 def test_a_mandatory_field_is_named_to_people() -> None:
     with opened(Instance(mandatory=("u_cost_centre",))) as system:
         assert "u_cost_centre is mandatory" in delivered(system, told()).error

@@ -76,7 +76,7 @@ class Issues:
         if statement.event in ("frozen", "begun", "closed") and (fields := self._sets(change)):
             self.api.send("PUT", issue_path(key), json={"fields": fields})
         state = remote.state
-        for state, transition in self._way(remote, change):
+        for state, transition in self._way(remote, statement):
             self._site.move(key, transition, self._described.transition_fields.get(state))
         left = self._tickets.bring(statement, remote.number) if self._tickets else ()
         if self._defects and statement.event in ("frozen", "closed"):
@@ -108,11 +108,11 @@ class Issues:
         }
         return {field: known[name] for name, field in self._described.sets.items() if known[name] is not None}
 
-    def _way(self, remote: Remote, change: Change) -> Iterator[tuple[str, str]]:
+    def _way(self, remote: Remote, statement: Statement) -> Iterator[tuple[str, str]]:
         """Yield the statuses that an issue goes through, each with the transition to it."""
-        described = self._described.states
-        wanted = getattr(described, change.phase)[-1]
-        order = described.in_order if change.phase != "cancelled" else described.cancelled
+        described, phase = self._described.states, statement.change.phase
+        wanted = getattr(described, phase)[-1]
+        order = described.in_order if phase != "cancelled" else described.cancelled
         at = remote.state or self._site.issue(remote.reference, _FIELDS).fields.status.name
         seen = {at}
         while at != wanted and not (at in order and order.index(at) > order.index(wanted)):
@@ -120,6 +120,8 @@ class Issues:
             between = order[order.index(at) + 1 if at in order else 0 : order.index(wanted)]
             ways = [wanted, *reversed(between)]
             at = next((one for one in ways if one in possible and one not in seen), "")
+            if not at and statement.is_late:
+                return
             if not at:
                 raise self._kept(remote, wanted, possible)
             yield at, possible[at]

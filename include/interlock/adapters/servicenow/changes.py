@@ -69,7 +69,7 @@ class Changes:
             "work_notes": statement.text[:MAX_TEXT],
             "correlation_display": told_text(statement.told, statement.change),
         }
-        for state, is_last in self._way(remote, statement.change):
+        for state, is_last in self._way(remote, statement):
             moved = {"state": state, **self._closing(state, statement.change)} if state else {}
             if is_last:
                 return self._patch(remote, {**last, **moved})
@@ -133,11 +133,11 @@ class Changes:
         notes = f"{change.outcome.replace('_', ' ').capitalize()}. {change.reason}"
         return {"close_code": code, "close_notes": notes[:MAX_TEXT]}
 
-    def _way(self, remote: Remote, change: Change) -> Iterator[tuple[str, bool]]:
+    def _way(self, remote: Remote, statement: Statement) -> Iterator[tuple[str, bool]]:
         """Yield the states that the change goes through, and whether each is the last; one empty: it stays."""
-        described = self._described.states
-        wanted = getattr(described, change.phase)[-1]
-        order = described.in_order if change.phase != "cancelled" else described.cancelled
+        described, phase = self._described.states, statement.change.phase
+        wanted = getattr(described, phase)[-1]
+        order = described.in_order if phase != "cancelled" else described.cancelled
         at, seen = remote.state, {remote.state}
         for _ in range(MAX_STEPS):
             if at == wanted or (at in order and order.index(at) > order.index(wanted)):
@@ -151,6 +151,9 @@ class Changes:
                 return
             between = order[order.index(at) + 1 if at in order else 0 : order.index(wanted)]
             step = next((one for one in reversed(between) if one not in seen and next_states.may_go_to(one)), None)
+            if step is None and statement.is_late:
+                yield "", True
+                return
             if step is None:
                 raise self._kept(remote, next_states, at, wanted, [*between, wanted])
             yield step, False

@@ -97,6 +97,9 @@ class Statement(Model):
     change: Change
     documents: tuple[Document, ...] = ()
     done: bool = Field(False, description="Of a verification: it succeeded")
+    is_late: bool = Field(
+        False, description="The release ended before it changed anything: a record that cannot go to this phase stays"
+    )
 
 
 def records_of(entries: Sequence[Entry]) -> Mapping[Identifier, RecordMode]:
@@ -132,7 +135,11 @@ def statements(
     :param stops: emergency stops and their ends, from the installation's chain.
     :param scopes: what a stop names to concern the release: its service and business unit.
     """
-    return tuple(_told(entries, signed, stops, {EVERYTHING, *scopes}))
+    told = tuple(_told(entries, signed, stops, {EVERYTHING, *scopes}))
+    if not told or told[-1].change.phase != "cancelled":
+        return told
+    # What was decided may need an approval in the other system that is not given any more.
+    return tuple(one.model_copy(update={"is_late": one.change.phase != "cancelled"}) for one in told)
 
 
 def _told(

@@ -11,7 +11,7 @@ const PAGE = 50;
 export const RETRY = pageOfDag("retry_deliveries");
 const STATES: Record<Row["state"], [string, string]> = {
   refused: ["refused", "red"],
-  failing: ["no answer", "orange"],
+  failing: ["tried again", "orange"],
   waiting: ["under way", "blue"],
   told: ["told", "green"],
 };
