@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.ledger.stops import declare, request_in
 from interlock.adapters.webhooks.incidents import arrived
-from interlock.domain.canonical import sha256_of
+from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue.outside.events import EventSource
 from interlock.domain.errors import AlreadyRecorded, LedgerError, ReleaseError, RequestRefused
 from interlock.domain.ledger.chain import INSTALLATION
@@ -64,7 +65,7 @@ def _taken(name: str, headers: dict[str, str], body: bytes, open_ledger: Callabl
                 next_step=f"send one of {', '.join(described.stops)} as scope",
             )
         counts = _stopped if event.type in described.types else _shown
-        return counts(name, described, webhook, event, incident, body, open_ledger)
+        return counts(_Taken(name, described, webhook, event, incident, sha256_of(body)), open_ledger)
     except (ValidationError, ValueError, RecursionError) as error:
         if isinstance(error, RequestRefused):
             raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, str(error)) from error
@@ -93,35 +94,46 @@ def _verified(described: EventSource, headers: dict[str, str], body: bytes) -> t
         raise HTTPException(status.HTTP_401_UNAUTHORIZED, str(error)) from error
 
 
-def _stopped(
-    name: str,
-    described: EventSource,
-    webhook: str,
-    event: CloudEvent,
-    incident: Incident,
-    body: bytes,
-    open_ledger: Callable[[], Any],
-) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Taken:
+    """A verified event that policy lets do something."""
+
+    source: str
+    described: EventSource
+    webhook: str
+    event: CloudEvent
+    incident: Incident
+    body: Sha256
+
+    @property
+    def by(self) -> str:
+        return f"event.{self.source}"
+
+    def about(self) -> dict[str, Any]:
+        """Return the fields that a record of an event has in any case."""
+        event = {"event": self.event.id, "type": self.event.type, "sender": self.event.source}
+        return {"source": self.source, "webhook": self.webhook, "body": self.body, **event}
+
+    def record(self, ledger: Any, kind: str, counted: Model) -> None:
+        """Record what became of the event.
+
+        :raises AlreadyRecorded: the same webhook was recorded before.
+        """
+        key = f"{kind}/{self.source}/{self.webhook}"
+        ledger.append_once(INSTALLATION, kind, counted.model_dump(mode="json"), actor=self.by, key=key)
+
+
+def _stopped(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
     """Declare the stop of an event, once: the same webhook stops nothing again, also after the stop was lifted."""
-    hours = int(described.lasts.total_seconds() // 3600)
+    incident, hours = taken.incident, int(taken.described.lasts.total_seconds() // 3600)
     asked = {"scope": incident.scope, "reason": incident.reason, "incident": incident.incident, "hours": hours}
-    by = f"event.{name}"
     stop = request_in(asked, catalogue_folder())
     with open_ledger() as ledger:
-        declared = declare(ledger, stop, by, (by, webhook), actor=by)
-        counted = CountedEvent(
-            what=f"Emergency stop of {incident.scope} by an event of {name}: {incident.reason}",
-            source=name,
-            webhook=webhook,
-            event=event.id,
-            type=event.type,
-            sender=event.source,
-            body=sha256_of(body),
-            stop=str(declared.payload["id"]),
-        )
+        declared = declare(ledger, stop, taken.by, (taken.by, taken.webhook), actor=taken.by)
+        what = f"Emergency stop of {incident.scope} by an event of {taken.source}: {incident.reason}"
+        counted = CountedEvent(what=what, stop=str(declared.payload["id"]), **taken.about())
         try:
-            key = f"{EVENT_COUNTED}/{name}/{webhook}"
-            ledger.append_once(INSTALLATION, EVENT_COUNTED, counted.model_dump(mode="json"), actor=by, key=key)
+            taken.record(ledger, EVENT_COUNTED, counted)
         except AlreadyRecorded:
             return {"result": "known", "stop": counted.stop}
         except LedgerError:
@@ -130,35 +142,21 @@ def _stopped(
     return {"result": "stopped", "stop": counted.stop}
 
 
-def _shown(
-    name: str,
-    described: EventSource,
-    webhook: str,
-    event: CloudEvent,
-    incident: Incident,
-    body: bytes,
-    open_ledger: Callable[[], Any],
-) -> dict[str, str]:
+def _shown(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
     """Record that an incident was opened or ended: those who decide on releases are shown it."""
-    ended, by = event.type in described.ends, f"event.{name}"
-    number = incident.incident or event.id
+    incident, ended = taken.incident, taken.event.type in taken.described.ends
+    number = incident.incident or taken.event.id
     seen = IncidentSeen(
-        what=f"{number} of {name}, about {incident.scope}: {incident.reason}",
-        source=name,
-        webhook=webhook,
-        event=event.id,
-        type=event.type,
-        sender=event.source,
-        body=sha256_of(body),
+        what=f"{number} of {taken.source}, about {incident.scope}: {incident.reason}",
         scope=incident.scope,
         incident=number,
         ended=ended,
-        until=datetime.now(UTC) + described.lasts,
+        until=datetime.now(UTC) + taken.described.lasts,
+        **taken.about(),
     )
     with open_ledger() as ledger:
         try:
-            key = f"{INCIDENT_SEEN}/{name}/{webhook}"
-            ledger.append_once(INSTALLATION, INCIDENT_SEEN, seen.model_dump(mode="json"), actor=by, key=key)
+            taken.record(ledger, INCIDENT_SEEN, seen)
         except AlreadyRecorded:
             return {"result": "known"}
     return {"result": "ended" if ended else "shown"}
