@@ -460,6 +460,7 @@ def test_findings_are_on_the_page_of_their_release(airflow: str, console: Consol
     assert found == {
         "findings": ["A ballot was changed.", "2 hosts run another release."],
         "missing": [],
+        "conflicts": [],
         "unsaid": ["The chat room releases was not told: Slack did not answer."],
         "overtaken": [],
     }
