@@ -1,10 +1,10 @@
 """Measure what releases that wait for their boards cost Airflow's components, and how soon they wake.
 
-  python -m benchmarks.waiting [--waiting 0,50,200] [--seconds 30] [--answers 10] [--write PAGE]
+  python -m benchmarks.waiting [--waiting 0,50,200] [--seconds 30] [--answers 10] [--per-loop 20] [--write PAGE]
 
 It runs an API server, a scheduler, a triggerer and their PostgreSQL, and copies a run so that there are many whose
 board is waited for. Then it answers questions of some of them, one after another, until Airflow has the task to be run
-again.
+again. Of others, it ends the task that waits, until the scheduler has the next one to be run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -72,6 +72,14 @@ ANSWER = """
 UPDATE hitl_detail
 SET responded_at = now(), responded_by = '{"id": "ben", "name": "ben"}', chosen_options = '["Approve"]'
 WHERE ti_id IN (SELECT id FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s)
+"""
+DONE = """
+UPDATE task_instance SET state = 'success', trigger_id = NULL, end_date = now()
+WHERE dag_id = %s AND run_id = %s AND task_id = %s
+"""
+NEXT = """
+SELECT count(*) FROM task_instance
+WHERE dag_id = %s AND run_id = %s AND split_part(task_id, '.', 1) = ANY(%s) AND state IS NOT NULL
 """
 STILL = "SELECT count(*) FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s AND state = 'deferred'"
 
@@ -135,19 +143,34 @@ def measure(airflow: Airflow, names: list[str], seconds: float, answers: int) ->
     took = time.monotonic() - began
     found = {f"{who} (% of a processor)": 100 * (now - before[who]) / took for who, now in airflow.used().items()}
     found |= {f"{who}, memory (MiB)": mib for who, mib in airflow.memory().items()}
-    woke = []
-    for name in names[:answers]:
-        airflow.run(ANSWER, RELEASE, name, ASKS)
-        answered = time.monotonic()
-        while airflow.run(STILL, RELEASE, name, WAITS):
-            if time.monotonic() - answered > 120:
-                raise SystemExit(f"{name} was answered and still waits")
-            time.sleep(0.05)
-        woke.append(time.monotonic() - answered)
-    if woke:
-        found["From an answer until the task may run, median (s)"] = statistics.median(woke)
-        found["From an answer until the task may run, most (s)"] = max(woke)
+    half = len(names) // 2
+    woke = [
+        _after(airflow, ANSWER, name, ASKS, lambda name=name: not airflow.run(STILL, RELEASE, name, WAITS))
+        for name in names[:half][:answers]
+    ]
+    went = [
+        _after(airflow, DONE, name, WAITS, lambda name=name: bool(airflow.run(NEXT, RELEASE, name, STAGES_AHEAD)))
+        for name in names[half:][:answers]
+    ]
+    for what, each in (
+        ("From an answer until the task may run", woke),
+        ("From a task's end until the next may run", went),
+    ):
+        if each:
+            found[f"{what}, median (s)"] = statistics.median(each)
+            found[f"{what}, most (s)"] = max(each)
     return found
+
+
+def _after(airflow: Airflow, statement: str, name: str, task: str, is_so: Callable[[], bool]) -> float:
+    """Change a task of a run; return the seconds until something is so."""
+    airflow.run(statement, RELEASE, name, task)
+    began = time.monotonic()
+    while not is_so():
+        if time.monotonic() - began > 120:
+            raise SystemExit(f"nothing followed in {name}")
+        time.sleep(0.05)
+    return time.monotonic() - began
 
 
 def main() -> int:
@@ -156,6 +179,7 @@ def main() -> int:
     parser.add_argument("--waiting", default="0,50,200")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--answers", type=int, default=10)
+    parser.add_argument("--per-loop", type=int, default=20, help="max_dagruns_per_loop_to_schedule")
     parser.add_argument("--write", type=Path, help="a page with the marks between which the table goes")
     options = parser.parse_args()
     sizes = [int(size) for size in options.waiting.split(",")]
@@ -172,6 +196,7 @@ def main() -> int:
             "AIRFLOW__TRIGGERER__CAPACITY": "1000",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "1",
+            "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": str(options.per_loop),
         }
         environment.pop("_AIRFLOW_PROCESS_CONTEXT")
         with (
@@ -196,7 +221,8 @@ def main() -> int:
     for what in dict.fromkeys(what for column in columns for what in column):
         cells = (f"{column[what]:.3g}" if what in column else "" for column in columns)
         rows.append(f"| {what} | {' | '.join(cells)} |")
-    about = f"{options.seconds:g} s each, {options.answers} answers. {machine()}"
+    looks = f"{options.per_loop} runs in a look of the scheduler"
+    about = f"{options.seconds:g} s each, {options.answers} answers, {looks}. {machine()}"
     publish(f"{about}\n\n" + "\n".join(rows) + "\n", options.write, "waiting")
     return 0
 

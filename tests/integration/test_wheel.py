@@ -42,7 +42,7 @@ print("\\nRESULT" + json.dumps({
     "alone": alone,
     "with the folder": loaded(),
     "timetables": list(plugins_manager.get_timetables_plugins()),
-    "views": [view["name"] for view in plugins_manager._get_ui_plugins()[0]],
+    "pages": [page["name"] for page in plugins_manager._get_ui_plugins()[1]],
     "modules": sorted({name.partition(".")[0] for name in sys.modules}),
 }))
 """
@@ -151,7 +151,7 @@ def test_airflow_finds_the_plugin_by_its_entry_point_and_registers_it_once(
     assert len(told["with the folder"]["plugins"]) == 1
     assert told["with the folder"]["errors"] == ["Plugin 'interlock' already registered, skipping"]
     assert told["timetables"].count("interlock.stages.trains.timetables.TrainTimetable") == 1
-    assert told["views"].count("Release") == 1
+    assert told["pages"].count("Release") == 1
     assert not EMBEDDED_ONLY & set(told["modules"]), "the commands of any installation need the embedded stack"
 
 
