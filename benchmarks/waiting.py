@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,6 +102,19 @@ class Airflow:
             connection.commit()
         return found and found[0]
 
+    def seconds_after(
+        self, statement: str, changed: tuple[str, str], count: str, counted: tuple[str, str | Sequence[str]]
+    ) -> float:
+        """Change a task of a run; return the seconds until a count of its tasks is another one."""
+        before = self.run(count, RELEASE, *counted)
+        self.run(statement, RELEASE, *changed)
+        began = time.monotonic()
+        while self.run(count, RELEASE, *counted) == before:
+            if time.monotonic() - began > 120:
+                raise SystemExit(f"nothing followed in {changed[0]}")
+            time.sleep(0.05)
+        return time.monotonic() - began
+
     def used(self) -> dict[str, float]:
         """Return the seconds of a processor that each has used."""
         return {who: sum(map(_seconds, _family(one))) for who, one in self._processes.items()}
@@ -144,14 +157,9 @@ def measure(airflow: Airflow, names: list[str], seconds: float, answers: int) ->
     found = {f"{who} (% of a processor)": 100 * (now - before[who]) / took for who, now in airflow.used().items()}
     found |= {f"{who}, memory (MiB)": mib for who, mib in airflow.memory().items()}
     half = len(names) // 2
-    woke = [
-        _after(airflow, ANSWER, name, ASKS, lambda name=name: not airflow.run(STILL, RELEASE, name, WAITS))
-        for name in names[:half][:answers]
-    ]
-    went = [
-        _after(airflow, DONE, name, WAITS, lambda name=name: bool(airflow.run(NEXT, RELEASE, name, STAGES_AHEAD)))
-        for name in names[half:][:answers]
-    ]
+    woke = [airflow.seconds_after(ANSWER, (name, ASKS), STILL, (name, WAITS)) for name in names[:half][:answers]]
+    fresh = [name for name in names[half:] if not airflow.run(NEXT, RELEASE, name, STAGES_AHEAD)]
+    went = [airflow.seconds_after(DONE, (name, WAITS), NEXT, (name, STAGES_AHEAD)) for name in fresh[:answers]]
     for what, each in (
         ("From an answer until the task may run", woke),
         ("From a task's end until the next may run", went),
@@ -160,17 +168,6 @@ def measure(airflow: Airflow, names: list[str], seconds: float, answers: int) ->
             found[f"{what}, median (s)"] = statistics.median(each)
             found[f"{what}, most (s)"] = max(each)
     return found
-
-
-def _after(airflow: Airflow, statement: str, name: str, task: str, is_so: Callable[[], bool]) -> float:
-    """Change a task of a run; return the seconds until something is so."""
-    airflow.run(statement, RELEASE, name, task)
-    began = time.monotonic()
-    while not is_so():
-        if time.monotonic() - began > 120:
-            raise SystemExit(f"nothing followed in {name}")
-        time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def main() -> int:
