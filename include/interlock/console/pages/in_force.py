@@ -17,7 +17,7 @@ from interlock.console.control.lookups import configured_store
 from interlock.console.control.rules import service_of
 from interlock.domain.calendars.entries import Entry, Occurrence
 from interlock.domain.calendars.overrides import overridden
-from interlock.domain.calendars.stops import EVERYTHING, STOPS, all_in_force, stops_in_force
+from interlock.domain.calendars.stops import EVERYTHING, STOPS, all_in_force, scopes_about, stops_in_force
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.dag_names import ROLLBACKS, TRAINS
@@ -71,7 +71,7 @@ def look(folder: Path, ledger: Chains, dag_id: str = "") -> InForce:
             closed := [*dict.fromkeys(at for each, way in ways for at in _closed(one.entry, each, way, overrides, now))]
         )
     )
-    scopes = {EVERYTHING, *(name for one in services for name in (one.name, one.business_unit) if name)}
+    scopes = frozenset({EVERYTHING}).union(*map(scopes_about, services))
     shown = open_incidents(incidents, scopes, now)
     return InForce(stops=tuple(dict.fromkeys(stops)), freezes=held, incidents=shown)
 

@@ -180,5 +180,10 @@ def stops_in_force(entries: Iterable[Entry], service: Service, now: datetime) ->
 
     :param entries: the installation's chain.
     """
-    scopes = (EVERYTHING, service.business_unit, service.name)
+    scopes = scopes_about(service)
     return (stop for stop in all_in_force(entries, now) if stop.scope in scopes)
+
+
+def scopes_about(service: Service) -> frozenset[str]:
+    """Return the scopes of stops and incidents that concern a service."""
+    return frozenset(filter(None, (EVERYTHING, service.business_unit, service.name)))

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from interlock.domain.calendars.calendar import Answer, Calendars, may_change
 from interlock.domain.calendars.overrides import overridden
-from interlock.domain.calendars.stops import EVERYTHING, EmergencyStop
+from interlock.domain.calendars.stops import EmergencyStop, scopes_about
 from interlock.domain.canonical import Model
 from interlock.domain.catalogue import PRODUCTION, Service
 from interlock.domain.catalogue.environment_path import FIRST
@@ -270,7 +270,7 @@ def _cell(service: Service, environment: str, known: Circumstances) -> Cell:
 
 def _closed(service: Service, environment: str, known: Circumstances) -> Closed | None:
     if environment == PRODUCTION:
-        scopes = (EVERYTHING, service.business_unit, service.name)
+        scopes = scopes_about(service)
         for stop in known.stops:
             if stop.scope in scopes:
                 return Closed(what=f"Emergency stop of {stop}", place="", until=stop.until)

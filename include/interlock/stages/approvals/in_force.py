@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from interlock.adapters.templates import escape
-from interlock.domain.calendars.stops import EVERYTHING
+from interlock.domain.calendars.stops import scopes_about
 from interlock.domain.catalogue import Service, ServiceCatalogue
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.events import open_incidents
@@ -37,10 +37,9 @@ def in_force_now(catalogue: ServiceCatalogue, environment: str) -> str:
 
 def incidents_now(service: Service) -> tuple[str, ...]:
     """Return the open incidents of other systems about a service, in words."""
-    scopes = {EVERYTHING, service.name, service.business_unit}
     with resources.ledger() as ledger:
         seen = ledger.entries(INSTALLATION, kind=INCIDENT_SEEN)
-    return open_incidents(seen, {one for one in scopes if one}, datetime.now(UTC))
+    return open_incidents(seen, scopes_about(service), datetime.now(UTC))
 
 
 def as_notice(sentences: Iterable[str]) -> str:
