@@ -22,6 +22,7 @@ from interlock.console.control.lookups import OpenQuestion
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import CASE_ATTACHED
 from interlock.domain.records import Blob
+from interlock.domain.testing import attachments
 from interlock.domain.testing.attachments import MAX_BYTES
 from tests.factories import journeys
 from tests.memory_ledger import MemoryLedger
@@ -191,3 +192,24 @@ def test_a_result_that_is_given_while_a_file_is_sent_is_the_end_of_it(
     monkeypatch.setattr(desk.module, "_received", answered_meanwhile)
     assert desk.attach().status_code == 409
     assert desk.recorded == ()
+
+
+def test_of_two_files_that_are_sent_at_once_the_second_is_weighed_with_the_first(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = PNG + bytes(100)
+    monkeypatch.setattr(attachments, "MAX_BYTES_OF_RELEASE", len(first))
+    waiting = desk.ledger.turn
+
+    @contextmanager
+    def after_another(name: str) -> Iterator[None]:
+        monkeypatch.setattr(desk.ledger, "turn", waiting)
+        desk.attach(first).raise_for_status()
+        with waiting(name):
+            yield
+
+    monkeypatch.setattr(desk.ledger, "turn", after_another)
+    refused = desk.attach(PNG + b"second")
+    assert refused.status_code == 422
+    assert "whose evidence pack has them" in refused.text
+    assert len(desk.recorded) == 1

@@ -25,6 +25,7 @@ from interlock.domain.testing.results import CaseRow
 from tests.clock import NOW
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
+from tests.unit.domain.test_attachments import attached
 from tests.unit.domain.test_test_matrix import result
 
 STEP = "Open /."
@@ -92,6 +93,14 @@ def test_a_case_that_fails_again_has_one_defect_until_it_is_closed() -> None:
     assert book.fail("basket", release="r3") == ["basket-2"]
     assert by_case(open_defects(book.entries), "test") == {"menu": ["menu-1"], "basket": ["basket-2"]}
     assert by_case(open_defects(book.entries), "staging") == {}
+
+
+def test_a_defect_names_what_the_tester_attached_to_the_failed_case() -> None:
+    shot = attached("shot.png", case="basket")
+    failed = [result("basket", "failed").model_copy(update={"files": (shot,)}), result("menu", "failed")]
+    basket, menu = new_defects([], failed, version="1.1.0", release="r1", **OF)
+    assert basket.files == (shot,)
+    assert "files" not in menu.to_xcom(), "an entry without files is as it was before there were any"
 
 
 OTHERS = {

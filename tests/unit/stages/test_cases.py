@@ -258,6 +258,7 @@ def test_each_result_is_recorded_with_who_when_and_on_which_artifact(
         "owner": "the bike shop's development team",
         "version": "1.1.0",
     }
+    assert defect["files"] == payload["files"]
     told = mailbox.words(mailbox.to.index("team"))
     for part in (
         "basket-total-1",

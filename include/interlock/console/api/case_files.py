@@ -6,12 +6,14 @@ judged by its bytes, kept by its digest, and recorded in the release's chain, si
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedRandom
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import to_thread
@@ -30,7 +32,7 @@ from interlock.domain.board.accounts import CLERK
 from interlock.domain.board.questions import ask_testers
 from interlock.domain.board.voting import listed
 from interlock.domain.canonical import Model, Sha256
-from interlock.domain.errors import AlreadyRecorded, RequestRefused
+from interlock.domain.errors import RequestRefused
 from interlock.domain.ledger.chain import Entry, release_chain
 from interlock.domain.ledger.kinds import CASE_ATTACHED
 from interlock.domain.paths import question_page
@@ -133,14 +135,12 @@ async def attach(
     _or_422(lambda: refuse_name(name))
     place = (dag_id, dag_run_id, task_id, map_index)
     await to_thread.run_sync(_asked_of, request, user, place)  # before the body is read
-    with TemporaryDirectory(prefix="interlock-") as folder:
-        path = Path(folder, "file")
-        with path.open("w+b") as file:
-            size = await _received(request, file)
-            return await to_thread.run_sync(_kept, request, user, place, name, file, path, size)
+    with TemporaryDirectory(prefix="interlock-") as folder, Path(folder, "file").open("w+b") as file:
+        size = await _received(request, file)
+        return await to_thread.run_sync(_kept, request, user, place, name, file, size)
 
 
-async def _received(request: Request, file: IO[bytes]) -> int:
+async def _received(request: Request, file: BufferedRandom) -> int:
     """Write the body of a request into a file, as far as it is not too large, and go back to its beginning."""
     size = 0
     async for chunk in request.stream():
@@ -158,35 +158,31 @@ async def _received(request: Request, file: IO[bytes]) -> int:
 
 
 def _kept(
-    request: Request, user: Any, place: tuple[str, str, str, int], name: str, file: IO[bytes], path: Path, size: int
+    request: Request, user: Any, place: tuple[str, str, str, int], name: str, file: BufferedRandom, size: int
 ) -> Attachment:
     """Keep a file, and record whose it is and to what it belongs."""
     kind, by, signer = _or_422(lambda: kind_of(file)), str(user.get_name()), witness_signer()
-    entries, asked = _asked_of(request, user, place)  # once more: the body may have taken its time
-    before = attachments_in(entries)
-    blob = _store(request).put_file(path, f"attached.{kind}")
-    for known in before:
-        if (known.binds, known.by, known.file.sha256) == (asked.binds, by, blob.sha256):
-            return known
-    _or_422(lambda: refuse_more(before, by, asked.binds, size))
-    made = Attachment(
-        environment=asked.plan.environment,
-        case=asked.planned.case.id,
-        by=by,
-        name=name,
-        kind=kind,
-        file=blob,
-        binds=asked.binds,
-    )
-    chain = release_chain(*place[:2])
-    payload = as_witnessed(CASE_ATTACHED, chain, made, datetime.now(UTC), signer)
-    key = f"{CASE_ATTACHED}/{asked.binds}/{by}/{blob.sha256}"
-    with _open_ledger(request)() as ledger:
-        try:
-            entry = ledger.append_once(chain, CASE_ATTACHED, payload, actor=by, key=key)
-        except AlreadyRecorded as error:  # by the same tester, a moment ago
-            entry = error.entry
-    return attachments_in([entry])[0]
+    chain, digest = release_chain(*place[:2]), hashlib.file_digest(file, "sha256").hexdigest()
+    # One file of a release after the other, on all API servers: each is counted before the next one is weighed.
+    with _open_ledger(request)() as ledger, ledger.turn(f"{CASE_ATTACHED}/{chain}"):
+        entries, asked = _asked_of(request, user, place)  # once more: the body may have taken its time
+        before = attachments_in(entries)
+        for known in before:
+            if (known.binds, known.by, known.file.sha256) == (asked.binds, by, digest):
+                return known
+        _or_422(lambda: refuse_more(before, by, asked.binds, size))
+        made = Attachment(
+            environment=asked.plan.environment,
+            case=asked.planned.case.id,
+            by=by,
+            name=name,
+            kind=kind,
+            file=_store(request).put_file(Path(file.name), f"attached.{kind}"),
+            binds=asked.binds,
+        )
+        payload = as_witnessed(CASE_ATTACHED, chain, made, datetime.now(UTC), signer)
+        key = f"{CASE_ATTACHED}/{asked.binds}/{by}/{digest}"
+        return attachments_in([ledger.append_once(chain, CASE_ATTACHED, payload, actor=by, key=key)])[0]
 
 
 def attached_file(

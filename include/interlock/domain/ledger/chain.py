@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
@@ -132,6 +133,7 @@ class Book(Chains, Protocol):
     def append(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Entry: ...  # noqa: D102
     def append_once(self, chain: str, kind: str, payload: Any, *, actor: str, key: str) -> Entry: ...  # noqa: D102
     def now(self) -> datetime: ...  # noqa: D102
+    def turn(self, name: str) -> AbstractContextManager[None]: ...  # noqa: D102
 
 
 class Break(Model):

@@ -24,6 +24,7 @@ from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.kinds import DEFECT_ACCEPTED, DEFECT_CLOSED, DEFECT_OPENED
 from interlock.domain.records import DefectLine, FailedExpectation, Record
 
+from .attachments import Attachment
 from .results import CaseResult, CaseRow
 
 
@@ -45,6 +46,9 @@ class Defect(Record):
     comment: str = ""
     evidence: str = ""
     step: str = Field("", exclude_if=not_, description="The text of the step that failed; empty: not said")
+    files: tuple[Attachment, ...] = Field(
+        (), exclude_if=not_, description="What the tester attached to the case before the result"
+    )
 
 
 class ClosedDefect(Record):
@@ -157,6 +161,7 @@ def new_defects(
             comment=result.comment,
             evidence=result.evidence,
             step=result.step,
+            files=result.files,
         )
         for result in results
         if result.result == "failed"
