@@ -70,5 +70,7 @@ def log_in(page: Page, user: str, password: str) -> None:
     """Log a user in, on the page to which Airflow has sent them."""
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", password)
-    page.click("input[type=submit]")
+    with page.expect_response(lambda one: one.request.method == "POST") as answered:
+        page.click("input[type=submit]")
+    assert answered.value.status < 400, "FAB allows five log-ins in 40 seconds of an address"
     page.wait_for_selector("[data-testid=nav-sidebar]")

@@ -226,8 +226,8 @@ def test_minutes_that_are_sent_again_are_the_same_and_are_a_file(console: Consol
 
 
 @pytest.fixture
-def bens(airflow: str, browser: Browser) -> Iterator[Page]:
-    with opened_context(browser, storage_state=logged_in(airflow, browser, "ben")) as context:
+def bens(console: Console, browser: Browser) -> Iterator[Page]:
+    with opened_context(browser, storage_state=logged_in(console, "ben")) as context:
         page = context.new_page()
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))
         yield page

@@ -387,9 +387,9 @@ def test_names_are_those_of_the_catalogue(airflow: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def coras_browser(airflow: str, browser: Browser) -> Iterator[BrowserContext]:
+def coras_browser(console: Console, browser: Browser) -> Iterator[BrowserContext]:
     """Return the browser of a member of the board."""
-    with opened_context(browser, storage_state=logged_in(airflow, browser, "cora")) as context:
+    with opened_context(browser, storage_state=logged_in(console, "cora")) as context:
         yield context
 
 

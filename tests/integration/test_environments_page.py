@@ -342,7 +342,7 @@ def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
 ) -> None:
     shot = tmp_path / "<b>Kasse<b> 1.png"
     shot.write_bytes(PNG + b"of the tab")
-    with opened_context(browser, viewport=NARROW, storage_state=logged_in(airflow, browser, "fay")) as context:
+    with opened_context(browser, viewport=NARROW, storage_state=logged_in(console, "fay")) as context:
         page = context.new_page()
         page.goto(airflow + where(UNDER_WAY_ID, "test-matrix"))
         own = page.locator("section", has=page.get_by_role("heading", name="Your test cases"))

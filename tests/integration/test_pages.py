@@ -269,7 +269,7 @@ def test_what_people_wrote_is_text_on_the_timeline(airflow: str, page: Page) -> 
 @pytest.fixture(scope="module")
 def coras_browser(console: Console, browser: Browser) -> Iterator[BrowserContext]:
     """Return the browser of a member of the board."""
-    with opened_context(browser, storage_state=logged_in(console.base, browser, "cora")) as context:
+    with opened_context(browser, storage_state=logged_in(console, "cora")) as context:
         yield context
 
 

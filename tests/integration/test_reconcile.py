@@ -19,11 +19,12 @@ from lazy_object_proxy import Proxy
 
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.aws import ec2
-from interlock.adapters.catalogue.catalogue import load_rules
+from interlock.adapters.catalogue.catalogue import load_catalogue, load_rules
 from interlock.adapters.hosts.fleet import Deployment, HostLook
 from interlock.adapters.ledger.ledger import Ledger, open_ledger
 from interlock.adapters.signing.signing import Signer, generate_key, load_signer
 from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import Catalogue
 from interlock.domain.errors import AssetMissing, PolicyViolation, TransientError
 from interlock.domain.hosts import released_files
 from interlock.domain.hosts.commands import HostState
@@ -35,6 +36,7 @@ from interlock.domain.ledger.kinds import (
     EMERGENCY_STOP_DECLARED,
     EMERGENCY_STOP_LIFTED,
     ENVIRONMENT_ENTERED,
+    RELEASE_CLOSED,
     RELEASE_ENDED,
     RELEASE_REVIEWED,
     TEST_DEPLOYED,
@@ -53,7 +55,7 @@ from interlock.domain.records import (
 )
 from interlock.estate.settings import Settings
 from interlock.estate.stack import postgres
-from interlock.locations import CATALOGUE
+from interlock.locations import CATALOGUE, catalogue_folder
 from interlock.stages.controls import returning, reviews, stops
 from interlock.stages.reconcile import findings as told_findings
 from interlock.stages.reconcile import reconcile_hosts, reconcile_ledger, reconcile_releases
@@ -255,6 +257,38 @@ def test_a_deleted_run_and_a_changed_catalogue_are_found(airflow: AirflowServer,
     airflow.knows_run = False
     run(reconcile_releases.check_releases)
     assert findings(ledger) == ["run_gone", "catalogue_changed"]
+
+
+@pytest.mark.parametrize(
+    ("later", "closed", "expected"),
+    [("the same", False, []), ("edited", True, []), ("edited", False, ["catalogue_changed"])],
+    ids=["the release began after the edit", "it was closed before the edit", "it was edited"],
+)
+def test_rules_are_read_again_before_they_accuse_a_release(
+    airflow: AirflowServer,
+    ledger: Ledger,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    later: str,
+    closed: bool,
+    expected: list[str],
+) -> None:
+    """The catalogue is read when a look begins, and the chain of a release some time later."""
+    began(ledger)
+    task(airflow, "policy.resolve_policy", "success", ledger.entries(CHAIN)[0].payload)
+    same = load_catalogue(catalogue_folder())
+    shop = same.services["bike-shop"].model_copy(update={"tier": 4})
+    edited = same.model_copy(update={"services": {**same.services, "bike-shop": shop}})
+    to_read = [edited, edited if later == "edited" else same]
+
+    def load() -> Catalogue:
+        if closed and len(to_read) == 1:
+            record(ledger, RELEASE_CLOSED, releases.outcome().to_xcom())
+        return to_read.pop(0)
+
+    monkeypatch.setattr(reconcile_releases, "_load_catalogue", load)
+    run(reconcile_releases.check_releases)
+    assert findings(ledger) == expected
 
 
 def test_a_run_whose_chain_is_gone_is_found_in_the_installations(

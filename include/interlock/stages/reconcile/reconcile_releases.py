@@ -196,11 +196,30 @@ def _compare_release(look: _Look, run: Run, read: _Read, service: str | None) ->
     found += airflow_record.check_bundles(seen, resources.home())
     if entries:
         found += _find_interventions(look, read, run, service, entries)
-    if service is not None and look.catalogue is not None:
-        of_service = look.catalogue.of(service)
-        found += airflow_record.check_catalogue(entries, partial(what_voids, catalogue=of_service))
+    if service is not None:
+        found += _find_changed_rules(look, run, service, entries)
     chain = release_chain(*run) if entries else INSTALLATION
     yield from (one.model_copy(update={"chain": chain}) for one in found)
+
+
+def _find_changed_rules(look: _Look, run: Run, service: str, entries: Sequence[Entry]) -> list[Finding]:
+    """Return a finding if the rules of a release changed while it was in progress.
+
+    The chain was read after the catalogue, so the release may have begun with rules that were edited in between: both
+    are read again, the catalogue first.
+    """
+    if not _differ(look.catalogue, service, entries):
+        return []
+    look.catalogue = _load_catalogue()
+    again = look.ledger.whole([chain := release_chain(*run)])[chain]
+    return [] if isinstance(again, Break) else _differ(look.catalogue, service, again)
+
+
+def _differ(catalogue: Catalogue | None, service: str, entries: Sequence[Entry]) -> list[Finding]:
+    """Return a finding if a release in progress began with other rules than a catalogue's."""
+    if catalogue is None or service not in catalogue.services:
+        return []
+    return [*airflow_record.check_catalogue(entries, partial(what_voids, catalogue=catalogue.of(service)))]
 
 
 def _seen(read: _Read, run: Run) -> RunSeen:
