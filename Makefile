@@ -152,8 +152,8 @@ schemas: $(READY) ## write the JSON Schemas of the catalogue and of ledger entri
 	@$(INTERLOCK) catalogue schemas
 	@$(BIN)/python -m interlock.adapters.ledger.vocabulary
 
-told-changes: $(TESTED) ## tell ServiceNow of 10,000 releases through a proxy that breaks 30 % of all calls (CHANGES=…, SEED=…)
-	@$(BIN)/python -m tests.told_changes $(or $(CHANGES),10000) $(or $(SEED),16)
+told-changes: $(TESTED) ## tell ServiceNow of 10,000 releases through a proxy that breaks 30 % of all calls (CHANGES=…, SEED=…, SHARE=…, OUTAGE=…)
+	@$(BIN)/python -m tests.told_changes $(or $(CHANGES),10000) $(or $(SEED),16) $(or $(SHARE),0.3) $(or $(OUTAGE),5)
 
 policy-backtest: $(READY) ## try the catalogue's changes against past releases (RELEASES=…, OLD=…, NEW=…)
 	@$(INTERLOCK) policy-backtest --stack $(if $(RELEASES),--releases '$(RELEASES)') $(if $(OLD),--old '$(OLD)') $(if $(NEW),--new '$(NEW)')

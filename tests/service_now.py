@@ -84,6 +84,7 @@ class Instance:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, dict[str, str]] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
+    files_of: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     conflicts: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     journal: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     history: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -298,7 +299,7 @@ class Instance:
     def _attachments(self, request: Request) -> Answer:
         if request.method == "GET":
             wanted = _conditions(request.query.get("sysparm_query", ""))
-            rows = [one for one in self.files if one["table_sys_id"] == wanted.get("table_sys_id")]
+            rows = self.files_of[wanted.get("table_sys_id", "")]
             shown = [{name: value for name, value in one.items() if name != "content"} for one in rows]
             return _json(200, {"result": shown})
         if request.query.get("table_sys_id") not in self.changes:
@@ -306,6 +307,7 @@ class Instance:
         number = len(self.files)
         about = {"sys_id": uuid5(_IDS, f"file {number}").hex, "size_bytes": str(len(request.body)), **request.query}
         self.files.append({**about, "content": request.body})
+        self.files_of[about["table_sys_id"]].append(self.files[-1])
         return _json(201, {"result": about})
 
     def _table(self, request: Request, table: str) -> Answer:

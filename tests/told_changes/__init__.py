@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from unittest import mock
+
+from sqlalchemy import text
 
 from interlock.adapters.ledger import deliveries
 from interlock.adapters.ledger._rows import ENTRIES, HEADS
@@ -92,7 +94,8 @@ def run(
 ) -> Result:
     """Tell an instance of so many releases, until all of them are told and confirmed.
 
-    :param share: of calls that the proxy breaks.
+    :param share: of calls that the proxy breaks; with 0, everything waits as long as in operation, and it ends when all
+        are told.
     :param quota: requests that the instance answers in a second.
     :param outage: seconds for which it answers nothing, at the beginning.
     """
@@ -100,20 +103,20 @@ def run(
     chains = fill(ledger, number, signer)
     instance = Instance(quota=quota)
     proxy = FaultProxy(instance, seed=seed, share=share, late=LATE)
-    outbox, result, began = Outbox(ledger), Result(changes=number), time.monotonic()
+    result, broken, began = Result(changes=number), share > 0, time.monotonic()
     described = DESCRIBED.model_copy(update={"parallel": 8})
-    with serving(proxy) as url, quicker():
+    settles = SETTLES if broken else delivery.SETTLES_AFTER
+    with serving(proxy) as url, quicker() if broken else nullcontext():
         api = open_instance(connection(url))
         changes = Changes(api, described)
         proxy.down, ends = outage > 0, time.monotonic() + outage
         while True:
-            deliver_due(SYSTEM, changes, ledger, own_scope, keys, parallel=8, settles_after=SETTLES)
-            rows = [one for one in outbox.all() if one.system == SYSTEM]
+            deliver_due(SYSTEM, changes, ledger, own_scope, keys, parallel=8, settles_after=settles)
             if proxy.down and time.monotonic() > ends:
                 proxy.down, ends = False, time.monotonic()
-            if len(rows) == number and all(one.ended for one in rows) and not result.after_outage:
+            if not result.after_outage and _has(ledger, "confirm_at IS NOT NULL", number):
                 result.after_outage = time.monotonic() - ends
-            if len(rows) == number and all(one.confirmed for one in rows):
+            if _has(ledger, "confirmed" if broken else "confirm_at IS NOT NULL", number):
                 break
             time.sleep(0.05)
         result.calls, result.seconds = api.calls, time.monotonic() - began
@@ -121,6 +124,12 @@ def run(
     result.faults = proxy.faults
     _compare(ledger, keys, instance, chains, result)
     return result
+
+
+def _has(ledger: Ledger, condition: str, number: int) -> bool:
+    with ledger.writing() as connection:
+        counted = text(f"SELECT count(*) FROM ledger.deliveries WHERE system = :system AND {condition}")
+        return connection.scalar(counted, {"system": SYSTEM}) == number
 
 
 def own_scope(service: str) -> tuple[str, ...]:
@@ -147,7 +156,8 @@ def _compare(ledger: Ledger, keys: list[bytes], instance: Instance, chains: list
         result.wrong_state += change["state"] != wanted or kept[chain].number != change["number"]
         result.not_told += Cursor.read(change["correlation_display"]) != said[-1].told
         notes = instance.journal[change["sys_id"]]
-        first = [notes.index(one.text) if one.text in notes else -1 for one in said]
+        journal = "\n\n".join(notes)
+        first = [journal.find(one.text) for one in said]
         result.lost_notes += first.count(-1)
         result.disordered += first != sorted(first)
         result.repeated_notes += len(notes) - len(set(notes))

@@ -1,4 +1,4 @@
-"""``python -m tests.told_changes [CHANGES] [SEED]``: the fault run with its figures."""
+"""``python -m tests.told_changes [CHANGES] [SEED] [SHARE] [OUTAGE]``: the fault run with its figures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def main() -> int:
     """Run, print the figures, and fail if anything is missing, doubled or wrong."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 16
+    share = float(sys.argv[3]) if len(sys.argv) > 3 else 0.3
+    outage = float(sys.argv[4]) if len(sys.argv) > 4 else 5
     logging.disable(logging.WARNING)
     with (
         TemporaryDirectory(prefix="interlock-told-", dir="/tmp") as folder,
@@ -24,7 +26,8 @@ def main() -> int:
         open_ledger(ledger_connection(settings), connections=9) as ledger,
     ):
         generate_key(Path(folder) / "signing.pem")
-        result = run(ledger, number, load_signer((Path(folder) / "signing.pem").as_uri()), seed=seed, outage=5)
+        signer = load_signer((Path(folder) / "signing.pem").as_uri())
+        result = run(ledger, number, signer, seed=seed, share=share, outage=outage)
     for name, value in vars(result).items():
         print(f"{name.replace('_', ' '):16} {dict(value) if name == 'faults' else value}")
     wrong = (result.missing, result.doubled, result.wrong_state, result.lost_notes, result.disordered)

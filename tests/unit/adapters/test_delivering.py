@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.adapters.outbox.delivering import deliver
-from interlock.domain.errors import DeliveryRefused, ReleaseError, TransientError
+from interlock.domain.errors import ConditionUnmet, DeliveryRefused, ReleaseError, TransientError
 from interlock.domain.outbox.delivery import Cursor, Delivery, Remote, correlation_of
-from interlock.domain.outbox.facts import Statement, statements
+from interlock.domain.outbox.facts import Statement, gathered, statements
 from tests.factories.told_releases import chain_of, chained, signed, steps
 
 CHAIN = chain_of(1)
@@ -35,8 +35,8 @@ class Clock:
 class Records:
     """A system in memory. ``faults`` says of each write: well, lost (not done), unheard (done, no answer), twice."""
 
-    def __init__(self, faults: Sequence[str] = ()) -> None:
-        self.faults = [*faults]
+    def __init__(self, faults: Sequence[str] = (), *, gathers: bool = False) -> None:
+        self.faults, self.gathers = [*faults], gathers
         self.records: dict[str, Remote] = {}
         self.events: list[str] = []
         self.withdrawn: list[str] = []
@@ -65,7 +65,7 @@ class Records:
         fault = self._fault()
         if fault == "lost":
             raise TransientError("lost")
-        self.events.append(statement.event)
+        self.events += [*statement.before, statement.event]
         self.records[remote.number] = self.records[remote.number].model_copy(update={"told": statement.told})
         if fault == "unheard":
             raise TransientError("unheard")
@@ -122,13 +122,42 @@ def test_a_record_that_a_repeated_request_made_is_withdrawn() -> None:
     assert system.withdrawn == [one for one in system.records if one != done.number]
 
 
-@given(st.lists(st.sampled_from(["well", "lost", "unheard", "twice"]), max_size=25))
-def test_whatever_is_lost_or_repeated_everything_is_told_once_in_order(faults: list[str]) -> None:
-    system = Records(faults)
+@given(st.lists(st.sampled_from(["well", "lost", "unheard", "twice"]), max_size=25), st.booleans())
+def test_whatever_is_lost_or_repeated_everything_is_told_once_in_order(faults: list[str], gathers: bool) -> None:
+    system = Records(faults, gathers=gathers)
     done = told_until_done(system)
     assert system.events == EVENTS
     assert len(system.records) - len(system.withdrawn) == 1
     assert done.number not in system.withdrawn
+
+
+def test_what_waited_is_told_at_once_and_one_by_one_if_that_is_refused() -> None:
+    class Unapproved(Records):
+        """Goes no further than what needs an approval there."""
+
+        def change(self, remote: Remote, statement: Statement) -> Remote:
+            if statement.change.phase not in ("planned", "assessed"):
+                raise ConditionUnmet("not approved")
+            return super().change(remote, statement)
+
+    kept = [FRESH]
+    system = Unapproved(gathers=True)
+    waits = deliver(FRESH, TOLD, system, kept.append, now=Clock())
+    assert system.events == ["planned", "frozen"]
+    assert (waits.told, waits.intent, waits.error) == (TOLD[1].told, None, kept[-1].error)
+    assert "not approved" in waits.error
+    system = Records(gathers=True)
+    assert deliver(FRESH, TOLD, system, kept.append, now=Clock()).told == TOLD[-1].told
+    assert system.events == EVENTS
+
+
+def test_texts_of_facts_are_told_whole_whatever_their_length() -> None:
+    parts = [*gathered(TOLD, 2 * len(TOLD[0].text))]
+    assert len(parts) > 2
+    assert "\n\n".join(one.text for one in parts) == "\n\n".join(one.text for one in TOLD)
+    assert [event for one in parts for event in (*one.before, one.event)] == EVENTS
+    assert [one for part in parts for one in part.documents] == [one for told in TOLD for one in told.documents]
+    assert parts[-1].told == TOLD[-1].told
 
 
 def test_a_refusal_is_kept_for_people_and_does_not_raise() -> None:

@@ -137,7 +137,7 @@ def test_a_failure_waits_longer_each_time_and_a_refusal_waits_for_people() -> No
         assert one.next_at is not None
         waits.append(one.next_at - NOW)
     assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_WAIT == timedelta(minutes=1), "what an outage kept back follows soon after it"
+    assert waits[-1] == LONGEST_WAIT == timedelta(seconds=30), "what an outage kept back follows soon after it"
     kept = one.failed(ConditionUnmet("not approved yet"), NOW)
     assert (kept.next_at, kept.refused) == (NOW + UNMET_AGAIN, False)
     refused = one.failed(DeliveryRefused("close_code is mandatory"), NOW)

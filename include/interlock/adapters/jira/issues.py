@@ -35,6 +35,8 @@ _DUPLICATE = "interlock-duplicate"
 class Issues:
     """The issues of changes in a Jira."""
 
+    gathers = False  # each fact is a comment, and moves tickets
+
     def __init__(self, api: WebApi, described: Jira) -> None:
         self.api, self._described, self._site = api, described, Site(api, cloud=described.cloud)
         self._tickets = Tickets(self._site, described.tickets) if described.tickets else None

@@ -36,7 +36,8 @@ from .migrations import SCHEMA
 
 MAX_FAILURES = 4
 """Failures of a system in a row, without any answer between them, after which it is left alone for a while."""
-LONGEST_PAUSE = timedelta(minutes=1)
+LONGEST_PAUSE = timedelta(seconds=15)
+"""A system that does not answer is asked about one release so often; when it answers, the others follow at once."""
 COMMITS_WITHIN = timedelta(minutes=2)
 """An entry is visible so long after its time of recording at the latest; the database ends slower statements."""
 
@@ -115,7 +116,10 @@ class Outbox:
         return new
 
     def due(self, system: str, limit: int) -> tuple[tuple[int, Delivery], ...]:
-        """Return the deliveries of a system whose time has come, each with its row's version; none while it pauses."""
+        """Return the deliveries of a system whose time has come, each with its row's version; none while it pauses.
+
+        :param limit: how many; of a system that did not answer before its pause, one is returned.
+        """
         now = func.clock_timestamp()
         paused = select(_SYSTEMS.c.system).where(_SYSTEMS.c.system == system, _SYSTEMS.c.paused_until > now)
         query = (
@@ -123,7 +127,10 @@ class Outbox:
             .order_by(_ROWS.c.next_at, _ROWS.c.chain)
             .limit(limit)
         )
+        failures = select(_SYSTEMS.c.failures).where(_SYSTEMS.c.system == system)
         with self._ledger.writing() as connection:
+            if (connection.scalar(failures) or 0) > MAX_FAILURES:
+                query = query.limit(1)
             return tuple((row.version, _delivery(row)) for row in connection.execute(query))
 
     def has_work(self, systems: Sequence[str]) -> bool:
@@ -198,8 +205,11 @@ class Outbox:
         with self._ledger.writing() as connection:
             connection.execute(update(_SYSTEMS).where(failing).values(failures=0, error=""))
 
-    def pause(self, system: str, error: str, until: datetime | None = None) -> None:
-        """Leave a system alone for a while: until a time that it named, or after several failures in a row."""
+    def pause(self, system: str, error: str, until: datetime | None = None) -> bool:
+        """Leave a system alone for a while: until a time that it named, or after several failures in a row.
+
+        :return: whether it is left alone now.
+        """
         of_system = _SYSTEMS.c.system == system
         with self._ledger.writing() as connection:
             counted = update(_SYSTEMS).where(of_system).values(failures=_SYSTEMS.c.failures + 1, error=error[:2000])
@@ -209,6 +219,7 @@ class Outbox:
                 until = datetime.now(UTC) + wait
             if until is not None:
                 connection.execute(update(_SYSTEMS).where(of_system).values(paused_until=until))
+        return until is not None
 
 
 _SELECT = select(*(column for column in _ROWS.c if column.name != "intent"), cast(_ROWS.c.intent, Text).label("intent"))

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from interlock.domain.errors import ReleaseError
+from interlock.domain.errors import ConditionUnmet, DeliveryRefused, ReleaseError
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, Remote
-from interlock.domain.outbox.facts import Statement
+from interlock.domain.outbox.facts import Statement, gathered
 
 from .system import System
 
@@ -75,15 +75,35 @@ class _Attempt:
         if remote is None:
             self.keep(self.delivery.intends("create", self.delivery.told, self._now()))
             remote = self._system.create(self.delivery.correlation, (new or statements)[0])
-            self.keep(self._with(remote))
+            self.delivery = self._with(remote)  # kept with what is written next
+        if self._system.gathers and len(new) > 1:
+            remote, new = self._told_at_once(remote, new)
         for statement in new:
-            self.keep(self.delivery.intends("change", statement.told, self._now()))
-            remote = self._system.change(remote, statement)
-            self.keep(self._with(remote))
+            remote = self._changed(remote, statement)
         if confirms and not remote.told.covers(statements[-1].told):
             self._system.change(remote, statements[-1])  # a request that came late took it back
         ended = is_over and (bool(new) or not self.delivery.ended)
         self.keep(self.delivery.succeeded(self._now(), ended=ended, confirmed=confirms))
+
+    def _changed(self, remote: Remote, statement: Statement) -> Remote:
+        self.keep(self.delivery.intends("change", statement.told, self._now()))
+        remote = self._system.change(remote, statement)
+        self.delivery = self._with(remote)  # kept with what is written next
+        return remote
+
+    def _told_at_once(self, remote: Remote, new: Sequence[Statement]) -> tuple[Remote, Sequence[Statement]]:
+        """Tell statements with as few requests as it takes; return the record, and those that were not told.
+
+        What keeps the last one back may not keep back those before it: they are told one by one then.
+        """
+        try:
+            for statement in gathered(new):
+                remote = self._changed(remote, statement)
+        except (ConditionUnmet, DeliveryRefused) as error:
+            log.info("%s is told of %s one by one: %s", self.delivery.system, self.delivery.chain, error)
+            self.delivery = self.delivery.model_copy(update={"intent": None})  # it is an answer
+            remote = self._looked_up() or remote
+        return remote, [one for one in new if not self.delivery.told.covers(one.told)]
 
     def _with(self, remote: Remote) -> Delivery:
         return self.delivery.found(remote).model_copy(update={"intent": None, "attempts": 0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from threading import Event
 from typing import NamedTuple, TypeVar
 
@@ -12,7 +13,14 @@ from interlock.adapters.ledger.deliveries import Outbox
 from interlock.adapters.ledger.ledger import Ledger
 from interlock.domain.calendars.stops import STOPS
 from interlock.domain.canonical import Model
-from interlock.domain.errors import ConditionUnmet, LedgerBroken, ReleaseError, SystemBusy, TransientError
+from interlock.domain.errors import (
+    ConditionUnmet,
+    DeliveryRefused,
+    LedgerBroken,
+    ReleaseError,
+    SystemBusy,
+    TransientError,
+)
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import PLAN_MADE, POLICY_RESOLVED
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, Remote
@@ -72,21 +80,22 @@ def deliver_due(
     :param parallel: releases that are told at once.
     :param until: when to stop with what is left for the next round; None: when nothing is due.
     """
-    outbox, found = Outbox(ledger), Round()
+    outbox, found, scopes = Outbox(ledger), Round(), cache(scopes)
     with ledger.alone(f"delivery/{name}") as is_alone:
         if not is_alone:
             return found
         outbox.discover(name, lambda chain: _is_told(ledger, chain, name))
         with ThreadPoolExecutor(parallel) as pool:
             while due := outbox.due(name, BATCH):
-                stop = Event()
+                watched, stops = _Watched(system, name, outbox), _stops(ledger)
 
-                def tell(one: tuple[int, Delivery], stop: Event = stop) -> Delivery | None:
-                    if stop.is_set():
+                def tell(
+                    one: tuple[int, Delivery], watched: _Watched = watched, stops: Sequence[Entry] = stops
+                ) -> Delivery | None:
+                    if watched.is_paused.is_set():
                         return None
-                    watched = _Watched(system, name, outbox, stop)
                     return _tell(
-                        one, watched, outbox, lambda chain: told_of(ledger, chain, scopes, keys), settles_after
+                        one, watched, outbox, lambda chain: told_of(ledger, chain, scopes, keys, stops), settles_after
                     )
 
                 for delivery in filter(None, pool.map(tell, due)):
@@ -152,16 +161,23 @@ def _awaits_signature(delivery: Delivery, entry: Entry) -> Delivery:
     )
 
 
-def told_of(ledger: Ledger, chain: str, scopes: Scopes, keys: Sequence[bytes]) -> Told:
+def _stops(ledger: Ledger) -> tuple[Entry, ...]:
+    return ledger.entries(INSTALLATION, kind=STOPS)
+
+
+def told_of(
+    ledger: Ledger, chain: str, scopes: Scopes, keys: Sequence[bytes], stops: Sequence[Entry] | None = None
+) -> Told:
     """Return everything that is said of a release by the ledger now.
 
     :param keys: as for :func:`deliver_due`.
+    :param stops: emergency stops and their ends; None: they are read.
     """
     entries = ledger.entries(chain)
     service = next((str(one.payload["service"]) for one in entries if one.kind == PLAN_MADE), "")
-    stops: tuple[Entry, ...] = ledger.entries(INSTALLATION, kind=STOPS)
     signed = ledger.signed_up_to(chain, keys)
-    return Told(statements(entries, signed, stops, scopes(service) if service else ()), unsigned_in(entries, signed))
+    known = _stops(ledger) if stops is None else stops
+    return Told(statements(entries, signed, known, scopes(service) if service else ()), unsigned_in(entries, signed))
 
 
 def _is_told(ledger: Ledger, chain: str, system: str) -> bool:
@@ -171,8 +187,13 @@ def _is_told(ledger: Ledger, chain: str, system: str) -> bool:
 class _Watched:
     """A system that is left alone once it says that it is busy, or does not answer at all."""
 
-    def __init__(self, system: System, name: str, outbox: Outbox, stop: Event) -> None:
-        self._system, self._name, self._outbox, self._stop = system, name, outbox, stop
+    def __init__(self, system: System, name: str, outbox: Outbox) -> None:
+        self._system, self._name, self._outbox = system, name, outbox
+        self.is_paused, self._failing = Event(), True
+
+    @property
+    def gathers(self) -> bool:
+        return self._system.gathers
 
     def find(self, correlation: str) -> Sequence[Remote]:
         return self._watched(lambda: self._system.find(correlation))
@@ -193,14 +214,23 @@ class _Watched:
         try:
             result = call()
         except SystemBusy as error:
-            self._outbox.pause(self._name, str(error), error.until)
-            self._stop.set()
+            self._left_alone(error, error.until)
             raise
-        except ConditionUnmet:
-            self._outbox.answered(self._name)
+        except (ConditionUnmet, DeliveryRefused):
+            self._answered()
             raise
         except TransientError as error:
-            self._outbox.pause(self._name, str(error))
+            self._left_alone(error)
             raise
-        self._outbox.answered(self._name)
+        self._answered()
         return result
+
+    def _answered(self) -> None:
+        if self._failing:  # a lock would not help: another thread's failure may be noted before or after this
+            self._failing = False
+            self._outbox.answered(self._name)
+
+    def _left_alone(self, error: TransientError, until: datetime | None = None) -> None:
+        self._failing = True
+        if self._outbox.pause(self._name, str(error), until):
+            self.is_paused.set()

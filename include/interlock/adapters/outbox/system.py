@@ -20,6 +20,10 @@ class System(Protocol):
     DeliveryRefused, if it did nothing and will not.
     """
 
+    @property
+    def gathers(self) -> bool:
+        """Whether facts that wait may be told at once, as one statement that has the texts of all."""
+
     def find(self, correlation: str) -> Sequence[Remote]:
         """Return the records with a correlation id, the oldest first; normally none or one.
 
@@ -50,6 +54,8 @@ class Listener(ABC):
 
     :param api: where it is.
     """
+
+    gathers = False
 
     def __init__(self, api: WebApi) -> None:
         self._api = api

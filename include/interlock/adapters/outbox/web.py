@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 import threading
 import time
 from collections.abc import Mapping
@@ -150,7 +151,7 @@ class WebApi:
         if not body:
             return None
         try:
-            return httpx.Response(200, content=body).json()
+            return json_format.loads(body)
         except ValueError:
             # An answer that was cut may be of something that was done.
             raise TransientError(f"{self.shown} answered {asked} with {code}, but not with JSON.") from None
@@ -172,7 +173,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta:
 def _said(body: bytes) -> str:
     """Return what a refusal says, as one line; systems put it into several fields."""
     try:
-        found = httpx.Response(200, content=body).json()
+        found = json_format.loads(body)
     except ValueError:
         found = None
     error = found.get("error", found) if isinstance(found, dict) else found

@@ -30,6 +30,8 @@ MAX_STEPS = 8
 class Changes:
     """The changes of an instance."""
 
+    gathers = True
+
     def __init__(self, api: WebApi, described: ServiceNow) -> None:
         self.api, self._described = api, described
 
@@ -58,7 +60,8 @@ class Changes:
             "correlation_id": correlation,
             "correlation_display": told_text(Cursor(), change),
         }
-        return self._remote(self._row(self.api.send("POST", path, json=body), f"POST {path}"))
+        made = self._remote(self._row(self.api.send("POST", path, json=body), f"POST {path}"))
+        return made.model_copy(update={"is_new": True})
 
     def change(self, remote: Remote, statement: Statement) -> Remote:
         """Attach documents, bring tasks and state to what the statement says, then write it as a work note."""
@@ -185,8 +188,9 @@ class Changes:
         if not statement.documents:
             return
         query = f"table_name=change_request^table_sys_id={remote.reference}"
-        found = self.api.read(ATTACHMENTS, {"sysparm_query": query, "sysparm_limit": "200"})
-        there = {self.api.parsed(NamedFile, row, f"GET {ATTACHMENTS}").file_name for row in found.get("result", ())}
+        asked = {"sysparm_query": query, "sysparm_limit": "200"}
+        rows = () if remote.is_new else self.api.read(ATTACHMENTS, asked).get("result", ())
+        there = {self.api.parsed(NamedFile, row, f"GET {ATTACHMENTS}").file_name for row in rows}
         for document in statement.documents:
             if document.name not in there:
                 about = {"table_name": "change_request", "table_sys_id": remote.reference, "file_name": document.name}
@@ -199,17 +203,25 @@ class Changes:
                 )
 
     def _bring_tasks(self, remote: Remote, statement: Statement) -> None:
-        """Make the tasks of waves when the plan is frozen; close each when its wave is done, or will not be done."""
+        """Make the tasks of waves when the plan is frozen; close each when its wave is done, or will not be done.
+
+        A change that is cancelled gets no new ones.
+        """
         is_over = statement.change.phase in ("review", "closed", "cancelled")
-        if not statement.change.waves or not (is_over or statement.event in ("frozen", "wave")):
+        if not statement.change.waves or not (is_over or {"frozen", "wave"} & {*statement.before, statement.event}):
             return
         path = f"{CHANGES}/{remote.reference}/task"
-        found = self.api.read(path, {"sysparm_limit": "500"})
-        rows = [self.api.parsed(TaskRow, row, f"GET {path}") for row in found.get("result", ())]
+        found = () if remote.is_new else self.api.read(path, {"sysparm_limit": "500"}).get("result", ())
+        rows = [self.api.parsed(TaskRow, row, f"GET {path}") for row in found]
         there = {row.correlation_id: row for row in sorted(rows, key=lambda row: row.number, reverse=True)}
         for part in statement.change.waves:
             correlation = f"{remote.reference}-{part.name}"
             task = there.get(correlation)
+            state = self._described.task_states["closed" if part.done and not part.failed else "failed"]
+            ended = {"state": state, "close_notes": (part.text if part.done else "It was not done.")[:MAX_TEXT]}
+            ends = part.done or is_over
+            if task is None and statement.change.phase == "cancelled":
+                continue
             if task is None:
                 made = self.api.send(
                     "POST",
@@ -219,19 +231,20 @@ class Changes:
                         "description": part.text[:MAX_TEXT],
                         "correlation_id": correlation,
                         "change_task_type": "implementation",
+                        **(ended if ends else {}),
                     },
                 )
                 task = self.api.parsed(TaskRow, _result(made), f"POST {path}")
             for other in rows:  # of a repeated request
                 if other.correlation_id == correlation and other.sys_id != task.sys_id:
-                    self._end_task(path, other, self._described.task_states["failed"], "Made twice.")
-            if part.done or is_over:
-                state = self._described.task_states["closed" if part.done and not part.failed else "failed"]
-                self._end_task(path, task, state, part.text if part.done else "It was not done.")
+                    twice = {"state": self._described.task_states["failed"], "close_notes": "Made twice."}
+                    self._end_task(path, other, twice)
+            if ends:  # some instances do not make tasks that are closed
+                self._end_task(path, task, ended)
 
-    def _end_task(self, path: str, task: TaskRow, state: str, notes: str) -> None:
-        if task.state != state:
-            self.api.send("PATCH", f"{path}/{task.sys_id}", json={"state": state, "close_notes": notes[:MAX_TEXT]})
+    def _end_task(self, path: str, task: TaskRow, ended: dict[str, str]) -> None:
+        if task.state != ended["state"]:
+            self.api.send("PATCH", f"{path}/{task.sys_id}", json=ended)
 
     def _patch(self, remote: Remote, fields: dict[str, str]) -> Remote:
         path = f"{CHANGES}/{remote.reference}"

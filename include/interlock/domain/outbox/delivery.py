@@ -23,7 +23,7 @@ CONFIRM_AFTER = timedelta(minutes=10)
 """So long after the last statement of a release, its record is read again: a request that came late shows by then."""
 REFUSED_AGAIN = timedelta(hours=1)
 """A system that refused a statement is asked again so often, without anybody asking for it."""
-LONGEST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(seconds=30)
 """A system that does not answer is asked at least so often about each release: what was kept back is told soon after an
 outage. The system as a whole is spared by its pauses (adapters/ledger/deliveries.py)."""
 UNMET_AGAIN = timedelta(minutes=5)
@@ -65,6 +65,7 @@ class Remote(Model):
     told: Cursor = Field(Cursor(), description="Up to where the record says that it was told")
     state: str = Field("", description="In the system's own words")
     url: str = Field("", description="The page of the record, for people")
+    is_new: bool = Field(False, description="It was made just now, so that it has no documents and no tasks")
 
 
 class Intent(Model):

@@ -97,6 +97,7 @@ class Statement(Model):
     change: Change
     documents: tuple[Document, ...] = ()
     done: bool = Field(False, description="Of a verification: it succeeded")
+    before: tuple[Event, ...] = Field((), description="Earlier facts whose texts and documents this has, too")
     is_late: bool = Field(
         False, description="The release ended before it changed anything: a record that cannot go to this phase stays"
     )
@@ -140,6 +141,25 @@ def statements(
         return told
     # What was decided may need an approval in the other system that is not given any more.
     return tuple(one.model_copy(update={"is_late": one.change.phase != "cancelled"}) for one in told)
+
+
+def gathered(said: Sequence[Statement], longest: int = MAX_TEXT) -> Iterator[Statement]:
+    """Yield statements of a release as few ones, in order: each has the texts and documents of those before it.
+
+    :param longest: characters of a text.
+    """
+    at_once: Statement | None = None
+    for one in said:
+        text = f"{at_once.text}\n\n{one.text}" if at_once else one.text
+        if at_once is None or len(text) > longest:
+            if at_once is not None:
+                yield at_once
+            at_once = one
+            continue
+        earlier = {"before": (*at_once.before, at_once.event), "documents": (*at_once.documents, *one.documents)}
+        at_once = one.model_copy(update={"text": text, **earlier})
+    if at_once is not None:
+        yield at_once
 
 
 def _told(
