@@ -91,7 +91,7 @@ class _Attempt:
         self.delivery = self._with(remote)  # kept with what is written next
         return remote
 
-    def _told_at_once(self, remote: Remote, new: Sequence[Statement]) -> tuple[Remote, Sequence[Statement]]:
+    def _told_at_once(self, remote: Remote, new: Sequence[Statement]) -> tuple[Remote, list[Statement]]:
         """Tell statements with as few requests as it takes; return the record, and those that were not told.
 
         What keeps the last one back may not keep back those before it: they are told one by one then.
