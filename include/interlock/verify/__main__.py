@@ -754,7 +754,7 @@ def check_votes(pack: Pack) -> str:
 
 def check_witness(pack: Pack) -> str:
     """Check that Airflow's API server signed each answer that counts, and that it is to what was worded for people."""
-    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS), *check_attached(pack)]
+    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS), *check_attached(pack), *check_elsewhere(pack)]
     plan, proof = pack.last("rollout.frozen"), pack.last("train.proven")
     if plan.get("train"):
         texts.append(check_answers(pack, "train.proven", proof["entries"], ("board.decided",)))
@@ -811,6 +811,21 @@ def is_as_witnessed(pack: Pack, where: str, entry: dict[str, Any], what: str) ->
     same = claim == said and abs(span(claim["at"], entry["at"])) <= timedelta(minutes=1)
     pack.expect(same, f"{where}: expected {what} that was signed, found another")
     return same
+
+
+def check_elsewhere(pack: Pack) -> Iterator[str]:
+    """Check each answer that another system sent as an event, and that approvals of this system are among them."""
+    given = []
+    for entry in (entry for entry in pack.entries if entry["kind"] == "record.answered"):
+        is_as_witnessed(pack, f"{CHAIN}, entry {entry['sequence']} (record.answered)", entry, "the answer")
+        given.append(told(entry))
+    for where, read in pack.of("record.approved"):
+        sent = [one for one in given if (one["system"], one["plan"]) == (read["system"], read["plan"])]
+        for one in read["answers"] if read["system"] in {one["system"] for one in given} else ():
+            there = any((one["user"], one["state"]) == (other["user"], other["state"]) for other in sent)
+            pack.expect(there, f"{where}: expected a signed event of {one['user']} ({one['state']}), found none")
+    if given:
+        yield f"{len(given)} answers in other systems, signed as they came in"
 
 
 def check_attached(pack: Pack) -> Iterator[str]:

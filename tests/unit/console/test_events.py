@@ -7,21 +7,34 @@ import hmac
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from interlock.adapters.signing.signing import generate_key, load_signer
+from interlock.adapters.signing.witness import only_witnessed
 from interlock.adapters.webhooks.signatures import secrets_in, signed_headers
 from interlock.console.pages import events
 from interlock.domain.calendars.stops import STOPS, stops_in_force
+from interlock.domain.catalogue.outside.events import EventSource
 from interlock.domain.errors import LedgerError, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.events import open_incidents
 from interlock.domain.ledger.findings import text_of_events
-from interlock.domain.ledger.kinds import EMERGENCY_STOP_DECLARED, EMERGENCY_STOP_LIFTED, EVENT_COUNTED, INCIDENT_SEEN
+from interlock.domain.ledger.kinds import (
+    EMERGENCY_STOP_DECLARED,
+    EMERGENCY_STOP_LIFTED,
+    EVENT_COUNTED,
+    INCIDENT_SEEN,
+    RECORD_ANSWERED,
+    ROLLOUT_FROZEN,
+)
+from interlock.domain.outbox.authority import RecordRead, read_in_events, why_not_approved
 from tests.asgi_server import asgi_server
+from tests.factories.told_releases import chain_of, steps
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain import samples
 
@@ -242,3 +255,150 @@ def test_what_is_no_event_of_pagerduty_is_refused(
     headers = {"X-PagerDuty-Signature": f"v1={signature}"}
     assert httpx.post(f"{console.url}/events/pager", content=body, headers=headers).status_code == 400
     assert console.ledger.kept == {}
+
+
+APPROVES = {
+    "connection": "pager",
+    "system": "erp",
+    "approves": ["change.approved"],
+    "rejects": ["change.rejected"],
+    "withdraws": ["change.withdrawn"],
+}
+
+
+class Authority:
+    """A release whose plan is frozen, and another system that may approve it by events."""
+
+    def __init__(self, console: Console, key: bytes) -> None:
+        self.console, self.key, self.chain = console, key, chain_of(1)
+        self.known = {"ben", "cora", "rita"}
+        self.plan = samples.rollout(2)
+
+    def begins(self, chain: str = "", system: str = "erp", mode: str = "authority", number: int = 4) -> None:
+        """Have a release's chain up to the board's decision."""
+        for place, (kind, payload) in enumerate([*steps(records={system: mode})][:number]):
+            self.console.ledger.append(chain or self.chain, kind, payload, actor="rita", key=f"{kind}/{place}")
+
+    def sends(self, state: str = "approved", *, user: str = "ben", minutes: float = 0, **changes: Any) -> Any:
+        """Send an event of the other system; ``minutes``: after now."""
+        at = datetime.now(UTC) + timedelta(minutes=minutes)
+        about = {"release": self.chain, "plan": self.plan.digest, "user": user, **changes.pop("data", {})}
+        id = changes.pop("id", f"{state}-{user}-{minutes}")
+        given = {"type": f"change.{state}", "time": at.isoformat(), **changes}
+        return self.console.send(data=about, id=id, **given)
+
+    def read(self, sources: tuple[str, ...] = ("pager",)) -> RecordRead:
+        """Return what tasks read of it."""
+        entries = only_witnessed(self.console.ledger.entries(self.chain), self.key)
+        return read_in_events("erp", entries, sources, self.plan.digest)
+
+    def why_not(self, **changes: Any) -> str:
+        """Return why it does not approve the release; empty: it does."""
+        frozen = next(one.at for one in self.console.ledger.entries(self.chain) if one.kind == ROLLOUT_FROZEN)
+        about = {"service_accounts": ("robot",), "people": {}, "known": self.known, "frozen_at": frozen}
+        return why_not_approved(self.read(), self.plan, **{**about, **changes})
+
+
+@pytest.fixture
+def authority(console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Authority:
+    monkeypatch.setattr(events, "load_rules", lambda _: (samples.policy(events={"pager": APPROVES}), None))
+    generate_key(tmp_path / "witness.pem")
+    monkeypatch.setenv("INTERLOCK_WITNESS_KEY", (tmp_path / "witness.pem").as_uri())
+    made = Authority(console, load_signer((tmp_path / "witness.pem").as_uri()).public_key)
+    made.begins()
+    return made
+
+
+def test_a_person_approves_by_an_event_takes_it_back_and_approves_again(authority: Authority) -> None:
+    assert "is not approved" in authority.why_not()
+    assert authority.sends().json() == {"result": "approved"}
+    assert authority.why_not() == ""
+    assert authority.sends("withdrawn", minutes=1).json() == {"result": "withdrawn"}
+    assert "is not approved" in authority.why_not()
+    assert authority.sends(minutes=2).json() == {"result": "approved"}
+    assert authority.why_not() == ""
+    authority.sends("rejected", user="cora")
+    assert "was rejected or cancelled, by cora" in authority.why_not()
+
+
+def test_an_approval_that_was_sent_before_counts_once_and_not_after_its_withdrawal(authority: Authority) -> None:
+    answers = [authority.sends(minutes=-2), authority.sends("withdrawn", minutes=-1), authority.sends(minutes=-2)]
+    assert [one.json()["result"] for one in answers] == ["approved", "withdrawn", "known"]
+    late = authority.sends(minutes=-2, id="another webhook of the same approval".replace(" ", "-"))
+    assert late.json() == {"result": "approved"}
+    assert "is not approved" in authority.why_not(frozen_at=datetime.min.replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": {"plan": "0" * 64}}, "is about the plan 000000000000"),
+        ({"data": {"release": chain_of(2)}}, "is no release that waits for an approval"),
+        ({"data": {"release": "installation"}}, "is no release that waits for an approval"),
+        ({"data": {"release": chain_of(3)}}, "does not make erp an authority"),
+        ({"data": {"release": chain_of(4)}}, "is no release that waits for an approval"),
+        ({"data": {"release": chain_of(5)}}, "does not make erp an authority"),
+        ({"minutes": 60}, "more than five minutes ahead"),
+        ({"time": None}, "more than five minutes ahead"),
+    ],
+    ids=["other plan", "unknown", "no release", "mirror", "ended", "of another system", "tomorrow", "no time"],
+)
+def test_an_event_about_something_else_approves_nothing(
+    authority: Authority, changes: dict[str, Any], said: str
+) -> None:
+    authority.begins(chain_of(3), mode="mirror")
+    authority.begins(chain_of(4), number=99)
+    authority.begins(chain_of(5), system="snow")
+    before = {chain: len(entries) for chain, entries in authority.console.ledger.kept.items()}
+    answer = authority.sends(**changes)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert {chain: len(entries) for chain, entries in authority.console.ledger.kept.items()} == before
+
+
+def test_an_event_without_the_secret_or_of_another_source_approves_nothing(authority: Authority) -> None:
+    assert authority.sends(secret="whsec_" + "A" * 40).status_code == 401
+    assert authority.sends(type="incident.opened").json()["result"] == "ignored"
+    assert authority.sends(data={"plan": "all"}).status_code == 400
+    assert "is not approved" in authority.why_not()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"user": "robot"}, {"user": "rita"}, {"user": "mallory"}, {"user": "ben", "data": {"set_by": "robot"}}],
+    ids=["service account", "requester", "unknown", "set by another account"],
+)
+def test_an_approval_counts_only_of_a_person_who_may_give_it(authority: Authority, changes: dict[str, Any]) -> None:
+    authority.known.add("robot")
+    assert authority.sends(**changes).json() == {"result": "approved"}
+    assert "no approval counts" in authority.why_not()
+    assert authority.sends(user="cora").json() == {"result": "approved"}
+    assert authority.why_not() == ""
+
+
+def test_what_the_api_server_did_not_sign_and_a_source_that_policy_dropped_approve_nothing(
+    authority: Authority,
+) -> None:
+    authority.sends(user="rita")
+    (entry,) = [one for one in authority.console.ledger.entries(authority.chain) if one.kind == RECORD_ANSWERED]
+    forged = {**entry.payload, "user": "ben", "set_by": "ben"}
+    authority.console.ledger.append(authority.chain, RECORD_ANSWERED, forged, actor="event.pager", key="forged")
+    assert "no approval counts" in authority.why_not()
+    authority.sends()
+    assert authority.why_not() == ""
+    assert not authority.read(sources=("other",)).approved
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"withdraws": []}, "who can approve can take it back"),
+        ({"system": ""}, "system"),
+        ({"rejects": ["change.approved"]}, "change.approved must be in one of"),
+        ({"kind": "pagerduty", "services": {"a": "bike-shop"}}, "events of pagerduty approve nothing"),
+        ({"types": ["incident.opened"]}, "stops: must say"),
+    ],
+)
+def test_a_source_that_approves_is_described_whole(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        EventSource.model_validate({**APPROVES, **changes})

@@ -114,6 +114,7 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "case.attached",
         "board.discussed",
         "board.met",
+        "record.answered",
     )
     assert kinds.SEVERAL == (
         "deployment.failed",
@@ -124,6 +125,7 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "quality.waived",
         "path.waived",
         "record.approved",
+        "record.answered",
         "wave.deployed",
         "step.begun",
         "step.ended",

@@ -13,8 +13,17 @@ import pytest
 from interlock.adapters.signing.signing import Signer
 from interlock.adapters.signing.witness import as_witnessed, as_worded
 from interlock.domain.canonical import sha256_of
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_ATTACHED, CASE_TESTED, QUESTION_WORDED
+from interlock.domain.ledger.events import AnswerElsewhere
+from interlock.domain.ledger.kinds import (
+    ANSWER_GIVEN,
+    CASE_ATTACHED,
+    CASE_TESTED,
+    QUESTION_WORDED,
+    RECORD_ANSWERED,
+    RECORD_APPROVED,
+)
 from interlock.domain.ledger.witness import GivenAnswer, question_digest
+from interlock.domain.outbox.authority import Approver, RecordRead
 from interlock.domain.records import Blob
 from interlock.domain.testing.attachments import Attachment
 from interlock.verify import __main__ as verifier
@@ -179,5 +188,49 @@ def test_a_file_of_a_tester_is_proven_with_its_result(tmp_path: Path) -> None:
 )
 def test_a_file_that_no_tester_attached_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     proven, said = with_a_file(tmp_path, **changes)
+    assert not proven
+    assert words in said
+
+
+def with_an_approval(tmp_path: Path, *, by: Signer = WITNESS, user: str = "ben") -> tuple[bool, str]:
+    """Return what is said of a release that a person approved in another system, by a signed event.
+
+    :param user: who approved it, by what was read for a permit.
+    """
+    about = {"what": "a", "source": "erp", "webhook": "w", "event": "e", "type": "a", "sender": "s", "body": "0" * 64}
+    given = {"system": "erp", "user": "ben", "set_by": "ben", "state": "approved"}
+
+    def approved(many: Steps) -> Steps:
+        place = 1 + [kind for kind, _ in many].index("board.decided")
+        at = make.AT + timedelta(minutes=place + 3)  # after what signed() puts before it
+        plan = dict(many)["rollout.frozen"]["digest"]
+        answer = AnswerElsewhere.model_validate({**about, **given, "plan": plan, "at": at})
+        answered = as_witnessed(RECORD_ANSWERED, make.CHAIN, answer, at, by)
+        one = Approver(user=user, state="approved", set_by=user, at=at)
+        read = RecordRead(system="erp", number="r", plan=plan, approved=True, rejected=False, answers=(one,))
+        return signed([*many[:place], (RECORD_ANSWERED, answered), (RECORD_APPROVED, read.to_xcom()), *many[place:]])
+
+    what = dataclasses.replace(make.evidence(approved), keys={one.key_id: one.public_key for one in (WITNESS, MALLORY)})
+    said: list[str] = []
+    key = verifier.read_pem(make.signer().public_key, "key")
+    proven = verifier.verify(make.packed(tmp_path / "pack.zip", what), [key], said.append, (), (DER,))
+    return proven, "\n".join(said)
+
+
+def test_an_approval_in_another_system_is_proven_with_the_event_that_it_came_by(tmp_path: Path) -> None:
+    proven, said = with_an_approval(tmp_path)
+    assert proven, said
+    assert "1 answers in other systems, signed as they came in" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"by": MALLORY}, "which is not trusted"),
+        ({"user": "cora"}, "expected a signed event of cora (approved), found none"),
+    ],
+)
+def test_an_approval_that_nobody_sent_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    proven, said = with_an_approval(tmp_path, **changes)
     assert not proven
     assert words in said

@@ -288,7 +288,7 @@ def _load_service(path: Path, policy: Policy, board: BoardBook) -> Service:
             *_unknown_unit(service, policy),
             *_unknown_people(service, board),
             *_missing_case_files(service, path.parent.parent),
-            *unknown_systems_of_service(service, path.parent.parent),
+            *unknown_systems_of_service(service, policy, path.parent.parent),
             *_loosening_service(service, policy),
             *faults_of_level(
                 service.policy, board, ("policy",), units=policy.business_units.keys(), services=[service.name]

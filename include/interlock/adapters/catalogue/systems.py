@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interlock.domain.catalogue import Policy, Service
+from interlock.domain.catalogue.outside.events import approving
 from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.errors import CatalogueError
 from interlock.domain.outbox.systems_file import SystemsFile
@@ -35,19 +36,23 @@ def faults_of_systems(folder: Path) -> Iterator[str]:
 def unknown_systems_of(policy: Policy, folder: Path) -> Iterator[Problem]:
     """Yield the systems that a policy names and that there are not."""
     for kind, flow in policy.change_types.items():
-        yield from _unknown(("change_types", kind.value, "records"), flow.records, folder)
+        yield from _unknown(("change_types", kind.value, "records"), flow.records, policy, folder)
     for unit, level in policy.business_units.items():
         for kind, asked in level.change_types.items():
-            yield from _unknown(("business_units", unit, "change_types", kind.value, "records"), asked.records, folder)
+            place = ("business_units", unit, "change_types", kind.value, "records")
+            yield from _unknown(place, asked.records, policy, folder)
+    for name, source in policy.events.items():
+        if source.system:
+            yield from _unknown(("events", name, "system"), {source.system: "mirror"}, policy, folder)
 
 
-def unknown_systems_of_service(service: Service, folder: Path) -> Iterator[Problem]:
+def unknown_systems_of_service(service: Service, policy: Policy, folder: Path) -> Iterator[Problem]:
     """Yield the systems that the policy of a service names and that there are not."""
     for kind, asked in service.policy.change_types.items():
-        yield from _unknown(("policy", "change_types", kind.value, "records"), asked.records, folder)
+        yield from _unknown(("policy", "change_types", kind.value, "records"), asked.records, policy, folder)
 
 
-def _unknown(place: Place, named: object, folder: Path) -> Iterator[Problem]:
+def _unknown(place: Place, named: object, policy: Policy, folder: Path) -> Iterator[Problem]:
     if not isinstance(named, dict) or not named:
         return
     try:
@@ -56,8 +61,13 @@ def _unknown(place: Place, named: object, folder: Path) -> Iterator[Problem]:
         return  # that file has its own error
     for name, mode in named.items():
         yield from unknown_name((*place, name), name, known, f"a system of {FILE}")
-        if mode == "authority" and name in known and known[name].kind != "servicenow":
-            what = f"mirror: {name} is of the kind {known[name].kind}, whose approvals Interlock does not read"
+        if mode != "authority" or name not in known or known[name].kind == "servicenow":
+            continue
+        what = f"mirror: {name} is of the kind {known[name].kind}, whose approvals Interlock does not read"
+        if known[name].kind != "webhook":
+            yield Problem((*place, name), mode, what)
+        elif not approving(policy.events, name):
+            what = f"mirror: no source under events of policy.yaml approves for {name}"
             yield Problem((*place, name), mode, what)
 
 

@@ -1,12 +1,12 @@
-"""Where signed events of other systems come in. An event can stop rollouts if policy says so; it approves nothing."""
+"""Where signed events of other systems come in: as far as policy says, they stop rollouts, show incidents, approve."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import HTTPException, Request, status
 from pydantic import ValidationError
@@ -14,13 +14,25 @@ from starlette.concurrency import run_in_threadpool
 
 from interlock.adapters.catalogue.catalogue import load_rules
 from interlock.adapters.ledger.stops import declare, request_in
+from interlock.adapters.signing.witness import as_witnessed, witness_signer
 from interlock.adapters.webhooks.incidents import arrived
-from interlock.domain.canonical import Model, Sha256, sha256_of
+from interlock.adapters.webhooks.signatures import TOLERANCE
+from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.catalogue.outside.events import EventSource
 from interlock.domain.errors import AlreadyRecorded, LedgerError, ReleaseError, RequestRefused
-from interlock.domain.ledger.chain import INSTALLATION
-from interlock.domain.ledger.events import CloudEvent, CountedEvent, Incident, IncidentSeen
-from interlock.domain.ledger.kinds import EVENT_COUNTED, INCIDENT_SEEN
+from interlock.domain.ledger.chain import INSTALLATION, Entry
+from interlock.domain.ledger.events import (
+    AnswerElsewhere,
+    AnswerSent,
+    CloudEvent,
+    CountedEvent,
+    Incident,
+    IncidentSeen,
+)
+from interlock.domain.ledger.kinds import EVENT_COUNTED, INCIDENT_SEEN, RECORD_ANSWERED, RELEASE_CLOSED
+from interlock.domain.ledger.reading import plan_in
+from interlock.domain.ledger.runs import run_of
+from interlock.domain.outbox.facts import records_of
 from interlock.locations import catalogue_folder
 
 log = logging.getLogger(__name__)
@@ -52,6 +64,9 @@ def _taken(name: str, headers: dict[str, str], body: bytes, open_ledger: Callabl
         if described is None:  # as for a wrong signature: which sources there are is nobody's to try out
             raise HTTPException(status.HTTP_401_UNAUTHORIZED, "The webhook is not signed with a secret of this source.")
         webhook, event = _verified(described, headers, body)
+        taken = _Taken(name, described, webhook, event, sha256_of(body))
+        if (state := described.state_of(event.type)) is not None:
+            return _answered(taken, state, AnswerSent.model_validate(event.data), open_ledger)
         if event.type not in (*described.types, *described.shows, *described.ends):
             return {"result": "ignored", "why": f"events of the type {event.type} do nothing"}
         if described.kind != "cloudevents" and not event.data["scope"]:
@@ -65,13 +80,13 @@ def _taken(name: str, headers: dict[str, str], body: bytes, open_ledger: Callabl
                 next_step=f"send one of {', '.join(described.stops)} as scope",
             )
         counts = _stopped if event.type in described.types else _shown
-        return counts(_Taken(name, described, webhook, event, incident, sha256_of(body)), open_ledger)
+        return counts(taken, incident, open_ledger)
     except (ValidationError, ValueError, RecursionError) as error:
         if isinstance(error, RequestRefused):
             raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, str(error)) from error
         if isinstance(error, ReleaseError):
             raise _not_now(name) from error
-        what = "The event is not a CloudEvent 1.0 in JSON whose data has scope and reason."
+        what = "The event is not a CloudEvent 1.0 in JSON whose data has what docs/service-management.md says."
         raise HTTPException(status.HTTP_400_BAD_REQUEST, what) from error
     except ReleaseError as error:
         raise _not_now(name) from error
@@ -102,7 +117,6 @@ class _Taken:
     described: EventSource
     webhook: str
     event: CloudEvent
-    incident: Incident
     body: Sha256
 
     @property
@@ -114,18 +128,17 @@ class _Taken:
         event = {"event": self.event.id, "type": self.event.type, "sender": self.event.source}
         return {"source": self.source, "webhook": self.webhook, "body": self.body, **event}
 
-    def record(self, ledger: Any, kind: str, counted: Model) -> None:
+    def record(self, ledger: Any, kind: str, counted: Mapping[str, Any], chain: str = INSTALLATION) -> None:
         """Record what became of the event.
 
         :raises AlreadyRecorded: the same webhook was recorded before.
         """
-        key = f"{kind}/{self.source}/{self.webhook}"
-        ledger.append_once(INSTALLATION, kind, counted.model_dump(mode="json"), actor=self.by, key=key)
+        ledger.append_once(chain, kind, counted, actor=self.by, key=f"{kind}/{self.source}/{self.webhook}")
 
 
-def _stopped(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
+def _stopped(taken: _Taken, incident: Incident, open_ledger: Callable[[], Any]) -> dict[str, str]:
     """Declare the stop of an event, once: the same webhook stops nothing again, also after the stop was lifted."""
-    incident, hours = taken.incident, int(taken.described.lasts.total_seconds() // 3600)
+    hours = int(taken.described.lasts.total_seconds() // 3600)
     asked = {"scope": incident.scope, "reason": incident.reason, "incident": incident.incident, "hours": hours}
     stop = request_in(asked, catalogue_folder())
     with open_ledger() as ledger:
@@ -133,7 +146,7 @@ def _stopped(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
         what = f"Emergency stop of {incident.scope} by an event of {taken.source}: {incident.reason}"
         counted = CountedEvent(what=what, stop=str(declared.payload["id"]), **taken.about())
         try:
-            taken.record(ledger, EVENT_COUNTED, counted)
+            taken.record(ledger, EVENT_COUNTED, counted.model_dump(mode="json"))
         except AlreadyRecorded:
             return {"result": "known", "stop": counted.stop}
         except LedgerError:
@@ -142,9 +155,9 @@ def _stopped(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
     return {"result": "stopped", "stop": counted.stop}
 
 
-def _shown(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
+def _shown(taken: _Taken, incident: Incident, open_ledger: Callable[[], Any]) -> dict[str, str]:
     """Record that an incident was opened or ended: those who decide on releases are shown it."""
-    incident, ended = taken.incident, taken.event.type in taken.described.ends
+    ended = taken.event.type in taken.described.ends
     number = incident.incident or taken.event.id
     seen = IncidentSeen(
         what=f"{number} of {taken.source}, about {incident.scope}: {incident.reason}",
@@ -156,7 +169,60 @@ def _shown(taken: _Taken, open_ledger: Callable[[], Any]) -> dict[str, str]:
     )
     with open_ledger() as ledger:
         try:
-            taken.record(ledger, INCIDENT_SEEN, seen)
+            taken.record(ledger, INCIDENT_SEEN, seen.model_dump(mode="json"))
         except AlreadyRecorded:
             return {"result": "known"}
     return {"result": "ended" if ended else "shown"}
+
+
+def _answered(
+    taken: _Taken,
+    state: Literal["approved", "rejected", "withdrawn"],
+    said: AnswerSent,
+    open_ledger: Callable[[], Any],
+) -> dict[str, str]:
+    """Record and sign in a release's chain what a person decided in an authority. Tasks judge whether it counts."""
+    now, by = datetime.now(UTC), said.set_by or said.user
+    if taken.event.time is None or taken.event.time > now + TOLERANCE:
+        raise RequestRefused(
+            "The event does not say when the person decided, or a time that is more than five minutes ahead.",
+            rule="of several answers of a person the last one counts",
+            next_step="send the time of the decision as time of the CloudEvent",
+        )
+    with open_ledger() as ledger:
+        entries = ledger.entries(said.release) if run_of(said.release) else ()
+        _refuse_answer(taken, said, entries)
+        answer = AnswerElsewhere(
+            what=f"{state.capitalize()} by {said.user} in {taken.described.system}: the plan {said.plan[:12]}",
+            system=taken.described.system,
+            plan=said.plan,
+            user=said.user,
+            set_by=by,
+            state=state,
+            at=taken.event.time,
+            **taken.about(),
+        )
+        signed = as_witnessed(RECORD_ANSWERED, said.release, answer, now, witness_signer())
+        try:
+            taken.record(ledger, RECORD_ANSWERED, signed, said.release)
+        except AlreadyRecorded:
+            return {"result": "known"}
+    return {"result": state}
+
+
+def _refuse_answer(taken: _Taken, said: AnswerSent, entries: Sequence[Entry]) -> None:
+    """Raise RequestRefused if a release cannot be approved by an event."""
+    plan, system = plan_in(entries), taken.described.system
+    if plan is None or any(one.kind == RELEASE_CLOSED for one in entries):
+        what = f"{said.release} is no release that waits for an approval: its plan is not frozen yet, or it has ended."
+    elif records_of(entries).get(system) != "authority":
+        what = f"The policy of {said.release} does not make {system} an authority."
+    elif said.plan != plan.digest:
+        what = f"The event is about the plan {said.plan[:12]}, but that of {said.release} is {plan.digest[:12]}."
+    else:
+        return
+    raise RequestRefused(
+        what,
+        rule=f"events.{taken.source} of policy.yaml: an approval is for the frozen plan of a release that needs it",
+        next_step="send release and plan as the webhook about the frozen plan has them",
+    )

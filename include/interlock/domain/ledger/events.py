@@ -41,6 +41,20 @@ class Incident(Model):
     incident: Annotated[str, StringConstraints(max_length=100)] = ""
 
 
+Account = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
+
+
+class AnswerSent(Model):
+    """The data of an event about the approval of a release; what it has beside these is left aside."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    release: Said = Field(description="The release, as webhooks about it have it in data.release.chain")
+    plan: Sha256 = Field(description="Digest of the frozen plan that was decided on: data.release.plan")
+    user: Account = Field(description="User name there of the person who decided")
+    set_by: Account | None = Field(None, description="User name there of the account that did it for them")
+
+
 class EventRead(Model):
     """An event of another system, as the ledger has it."""
 
@@ -66,6 +80,17 @@ class IncidentSeen(EventRead):
     incident: str = Field(description="Its number there")
     ended: bool
     until: AwareDatetime = Field(description="So long the incident is shown, if no event ends it")
+
+
+class AnswerElsewhere(EventRead):
+    """An event by which a person approved or rejected a release in another system, or took that back."""
+
+    system: str = Field(description="In systems.yaml")
+    plan: Sha256
+    user: str = Field(description="User name there")
+    set_by: str = Field(description="User name there of the account that did it")
+    state: Literal["approved", "rejected", "withdrawn"]
+    at: AwareDatetime = Field(description="When, by the other system")
 
 
 def open_incidents(entries: Iterable[Entry], scopes: Collection[str], now: datetime) -> tuple[str, ...]:

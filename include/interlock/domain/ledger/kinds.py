@@ -544,6 +544,16 @@ RECORD_APPROVED = _kind(
     record="outbox.authority:RecordRead",
     several=True,
 )
+RECORD_ANSWERED = _kind(
+    "record.answered",
+    "Answered in another system",
+    "A system that policy makes an authority sent a signed event: a person there approved or rejected the frozen plan "
+    "of the release, or took that back.",
+    record="ledger.events:AnswerElsewhere",
+    beside=("envelope",),
+    several=True,
+    api_server=True,
+)
 TRAIN_DEPARTED = _kind(
     "train.departed",
     "Train departed",

@@ -6,11 +6,15 @@ account counts. An approval by a service account, or one that somebody else set,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pydantic import AwareDatetime, Field
 
-from interlock.domain.canonical import Model
+from interlock.domain.canonical import Model, Sha256
+from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.events import AnswerElsewhere
+from interlock.domain.ledger.kinds import RECORD_ANSWERED
+from interlock.domain.ledger.runs import CHAINS
 from interlock.domain.records import Record, RolloutPlan
 
 
@@ -32,6 +36,33 @@ class RecordRead(Record):
     approved: bool = Field(description="The other system says that the change is approved")
     rejected: bool = Field(description="Somebody rejected it, or it was cancelled")
     answers: tuple[Approver, ...] = ()
+
+
+def read_in_events(system: str, entries: Iterable[Entry], sources: Collection[str], plan: Sha256) -> RecordRead:
+    """Return what a system said of a release in signed events: of each person, the last answer on a plan counts.
+
+    Of answers at the same time, one that takes an approval back counts.
+
+    :param entries: the release's chain; of the answers, those that the API server signed.
+    :param sources: of events, in policy.yaml, that approve for the system now.
+    """
+    entries = tuple(entries)
+    every = [
+        AnswerElsewhere.model_validate({name: value for name, value in one.payload.items() if name != "envelope"})
+        for one in entries
+        if one.kind == RECORD_ANSWERED
+    ]
+    of_plan = [one for one in every if (one.system, one.plan) == (system, plan) and one.source in sources]
+    last = {one.user: one for one in sorted(of_plan, key=lambda one: (one.at, one.state != "approved"))}
+    states = {one.state for one in last.values()}
+    return RecordRead(
+        system=system,
+        number=next((one.chain.removeprefix(CHAINS) for one in entries), ""),
+        plan=plan,
+        approved="approved" in states,
+        rejected="rejected" in states,
+        answers=tuple(Approver(user=one.user, state=one.state, set_by=one.set_by, at=one.at) for one in last.values()),
+    )
 
 
 def people_who_approved(

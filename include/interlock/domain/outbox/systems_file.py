@@ -68,7 +68,18 @@ class CloseCodes(Model):
     failed: Line = "unsuccessful"
 
 
-class ServiceNow(ToldSystem):
+class Approving(ToldSystem):
+    """What a system has that policy can make an authority."""
+
+    service_accounts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = Field(
+        (), description="User names there whose approvals count for nobody; the connection's own never counts"
+    )
+    people: dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Line] = Field(
+        {}, description="User name there: user of board.yaml, where they differ"
+    )
+
+
+class ServiceNow(Approving):
     """A ServiceNow instance, by its Change Management API."""
 
     kind: Literal["servicenow"]
@@ -88,12 +99,6 @@ class ServiceNow(ToldSystem):
     )
     expected: Duration = Field(
         timedelta(hours=2), description="Expected duration of an implementation: planned end after planned start"
-    )
-    service_accounts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = Field(
-        (), description="User names of the instance whose approvals count for nobody; the connection's own never counts"
-    )
-    people: dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Line] = Field(
-        {}, description="User name of the instance: user of board.yaml, where they differ"
     )
 
 
@@ -179,7 +184,7 @@ class Opsgenie(ToldSystem):
     kind: Literal["opsgenie"]
 
 
-class Webhook(ToldSystem):
+class Webhook(Approving):
     """A receiver of signed CloudEvents: the connection has its URL as host, and the secret as password."""
 
     kind: Literal["webhook"]
