@@ -71,6 +71,7 @@ class Instance:
 
     :param approvals: the model asks for approvals before Scheduled.
     :param approvers: user names who are asked.
+    :param unreadable: tables that the account may not read.
     :param quota: requests in each window of ``window`` seconds; 0: no quota.
     """
 
@@ -80,6 +81,7 @@ class Instance:
     window: float = 1.0
     mandatory: tuple[str, ...] = ()
     legacy: bool = False
+    unreadable: tuple[str, ...] = ()
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -312,6 +314,8 @@ class Instance:
 
     def _table(self, request: Request, table: str) -> Answer:
         wanted = _conditions(request.query.get("sysparm_query", ""))
+        if table in self.unreadable:
+            return _error(403, "User Not Authorized", "Failed API level ACL Validation")
         if table == "sysapproval_approver":
             rows = [one for one in self.asked.values() if one["sysapproval"] == wanted.get("sysapproval")]
             return _json(200, {"result": rows})

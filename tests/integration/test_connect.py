@@ -34,6 +34,17 @@ def test_the_mapping_is_what_the_instance_has_and_a_test_change_is_cancelled(
     assert [one["state"] for one in instance.changes.values()] == [server.CANCELED]
 
 
+def test_a_right_that_only_boards_miss_is_named_with_what_to_grant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert connected(Instance(unreadable=("conflict",)), tmp_path, monkeypatch)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The account may not read conflicts of changes" in said
+    assert "the right to read the table conflict" in said
+    with pytest.raises(DeliveryRefused, match="sysapproval_approver"):
+        connected(Instance(unreadable=("sysapproval_approver",)), tmp_path / "other", monkeypatch)
+
+
 def test_what_people_wrote_stays_and_nothing_is_written_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connected(Instance(), tmp_path, monkeypatch)
     file = tmp_path / "systems.yaml"

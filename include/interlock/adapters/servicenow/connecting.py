@@ -9,6 +9,7 @@ from interlock.adapters.outbox.web import WebApi
 from interlock.domain.errors import DeliveryRefused
 
 from .approvals import APPROVALS
+from .conflicts import CONFLICTS
 from .instance import CHANGES, TABLES
 
 _PHASES: Mapping[str, tuple[str, ...]] = {
@@ -31,11 +32,21 @@ _TASKS: Mapping[str, tuple[str, ...]] = {
 def checked(api: WebApi) -> Iterator[str]:
     """Read what Interlock reads, and yield a sentence for each that the account may read.
 
-    :raises DeliveryRefused: the account may not read it.
+    :raises DeliveryRefused: the account may not read changes, or their approvals.
     """
     for what, path in (("changes", CHANGES), ("approvals of changes", APPROVALS)):
         api.read(path, {"sysparm_limit": "1"})
         yield f"The account may read {what}."
+    try:
+        api.read(CONFLICTS, {"sysparm_limit": "1"})
+        yield "The account may read conflicts of changes."
+    except DeliveryRefused as error:
+        yield (
+            f"The account may not read conflicts of changes: {error.what} Boards will not see what a change clashes "
+            "with there. Who can change it: the administrator of ServiceNow. Next: give a role of the account the "
+            "right to read the table conflict (an access control of the type record, with the operation read), then "
+            "run this again."
+        )
 
 
 def proposal(api: WebApi, connection: str) -> dict[str, Any]:
