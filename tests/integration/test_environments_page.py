@@ -264,12 +264,14 @@ def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflo
         found = reply.json()
         rows = [one for one in found["rows"] if one["case"]]
         found["rows"] = [{**rows[number % len(rows)], "case": f"case-{number}"} for number in range(200)]
+        found["rows"][0] |= {"state": "not_run", "by": "", "taker": {"user": "fay", "since": "2026-11-23T06:17:00Z"}}
         found["untested"] = [f"case-{number} in test: Till" for number in range(66)]
         route.fulfill(response=reply, json=found)
 
     page.route("**/interlock/api/v1/**/matrix?**", many)
     visit(page, airflow + where(UNDER_WAY_ID, "test-matrix"))
     expect(page.locator("tbody tr").first).to_be_visible()
+    expect(page.get_by_role("row", name="case-0")).to_contain_text("Fay Tanaka is at it since 2026-11-23 06:17 UTC")
     everything = page.get_by_role("button", name="All 200")
     expect(everything).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_text("and 46 more")).to_be_visible()
@@ -309,6 +311,11 @@ def attach(console: Console, user: str, data: bytes) -> httpx.Response:
     return httpx.post(path, content=data, params={"name": f"{user}.png"}, headers=headers, timeout=60)
 
 
+def take(console: Console, user: str, instead_of: str | None = None) -> httpx.Response:
+    path = f"{CASE_FILES}/taskInstances/{CASE}/1/taker"
+    return console.ask(user, "PUT", path, {"instead_of": instead_of})
+
+
 def told_of(answer: httpx.Response, entry: Entry) -> dict[str, Any]:
     """Return the payload of an entry as the answer to its request has it, with the entry's own signature."""
     return {**answer.json(), ENVELOPE: entry.payload[ENVELOPE]}
@@ -316,9 +323,11 @@ def told_of(answer: httpx.Response, entry: Entry) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("airflow")
 @pytest.mark.parametrize("user", PEOPLE)
-def test_who_may_give_the_result_of_a_test_case_attaches_files_to_it(console: Console, user: str) -> None:
+def test_who_may_give_the_result_of_a_test_case_takes_it_and_attaches_files_to_it(console: Console, user: str) -> None:
     answer = attach(console, user, PNG + user.encode())
     assert answer.status_code == (200 if user == "fay" else 403), answer.text
+    taken, back = take(console, user), console.ask(user, "DELETE", f"{CASE_FILES}/taskInstances/{CASE}/1/taker")
+    assert {taken.status_code, back.status_code} == {answer.status_code}, "and nobody else takes the case"
     entries = console.entries(release_chain(PATH_RELEASE, UNDER_WAY_ID), CASE_ATTACHED)
     assert {one.actor for one in entries} <= {"fay"}
     if user == "fay":
@@ -354,6 +363,11 @@ def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
             own.get_by_role("link", name="<b>Kasse<b> 1.png").click()
         assert started.value.suggested_filename == "_b_Kasse_b_ 1.png"
         assert started.value.path().read_bytes() == shot.read_bytes()
+        at_it = own.get_by_role("status").filter(has_text="at it")
+        own.get_by_role("button", name=re.compile("^Take: The menu")).click()
+        expect(at_it).to_have_text(re.compile("^You are at it since 20"))
+        own.get_by_role("button", name=re.compile("^Give back: The menu")).click()
+        expect(at_it).to_have_text("Nobody is at it")
         bad = tmp_path / "shot.png"
         bad.write_bytes(b"MZ\x90\0")
         field.set_input_files(bad)

@@ -754,7 +754,7 @@ def check_votes(pack: Pack) -> str:
 
 def check_witness(pack: Pack) -> str:
     """Check that Airflow's API server signed each answer that counts, and that it is to what was worded for people."""
-    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS), *check_attached(pack), *check_elsewhere(pack)]
+    texts = [check_answers(pack, CHAIN, pack.entries, DECISIONS), *check_testers(pack), *check_elsewhere(pack)]
     plan, proof = pack.last("rollout.frozen"), pack.last("train.proven")
     if plan.get("train"):
         texts.append(check_answers(pack, "train.proven", proof["entries"], ("board.decided",)))
@@ -828,9 +828,12 @@ def check_elsewhere(pack: Pack) -> Iterator[str]:
         yield f"{len(given)} answers in other systems, signed as they came in"
 
 
-def check_attached(pack: Pack) -> Iterator[str]:
-    """Check each file that testers attached: the API server signed it, it is here, and it belongs to its result."""
+def check_testers(pack: Pack) -> Iterator[str]:
+    """Check what testers did before their results: the API server signed it; a file is here, and is its result's."""
     attached = []
+    for entry in (entry for entry in pack.entries if entry["kind"] in ("case.taken", "case.given_back")):
+        where = f"{CHAIN}, entry {entry['sequence']} ({entry['kind']})"
+        is_as_witnessed(pack, where, entry, f"what {entry['payload']['by']} did")
     for entry in (entry for entry in pack.entries if entry["kind"] == "case.attached"):
         where, payload = f"{CHAIN}, entry {entry['sequence']} (case.attached)", told(entry)
         is_as_witnessed(pack, where, entry, "the file")

@@ -10,17 +10,27 @@ import pytest
 from interlock.adapters.artifacts.store import ArtifactStore, Folder
 from interlock.adapters.testing.matrices import matrix_of
 from interlock.domain.board.questions import ASK_TESTERS
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_ATTACHED, CASE_TESTED, CASES_RUN, PLAN_MADE, TEST_PLANNED
+from interlock.domain.ledger.kinds import (
+    ANSWER_GIVEN,
+    CASE_ATTACHED,
+    CASE_TAKEN,
+    CASE_TESTED,
+    CASES_RUN,
+    PLAN_MADE,
+    TEST_PLANNED,
+)
 from interlock.domain.ledger.witness import GivenAnswer
 from interlock.domain.quality.rows import rows_as_json
 from interlock.domain.records import CaseRuns
 from interlock.domain.testing.planning import TestPlan
+from interlock.domain.testing.takers import Taking
 from tests.factories import releases
 from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_attachments import attached
 from tests.unit.domain.test_test_matrix import planned, result
 
 CHAIN = "release/release_bike_shop/r1"
+NOTHING_YET = {"basket": "not_run", "SHOP-9": "no_case", "left": "not_demanded"}
 
 
 @pytest.fixture
@@ -75,13 +85,17 @@ def test_an_answer_is_shown_as_it_comes_in_until_all_are_recorded(store: Artifac
     menu = planned("menu", proves=[])
     shot = attached(case="menu", binds=menu.digest("a" * 64))
     put(ledger, CASE_ATTACHED, shot.model_dump(mode="json"), actor="tess")
+    at_menu = Taking(environment="test", case="menu", by="tom", binds=menu.digest("a" * 64))
+    put(ledger, CASE_TAKEN, at_menu.model_dump(mode="json"), actor="tom")
+    assert states(ledger, store) == {**NOTHING_YET, "menu": "not_run"}, "who takes a case has given no result"
+    assert [row.taker.user for row in matrix_of(ledger.entries(CHAIN), store) or () if row.taker] == ["tom"]
     for user, index in (("tess", 1), ("mallory", 0), ("tess", 7)):
         given = GivenAnswer(user=user, task_id=ASK_TESTERS, map_index=index, choice="Passed")
         put(ledger, ANSWER_GIVEN, given.model_dump(mode="json"), actor=user)
-    before = {"basket": "not_run", "SHOP-9": "no_case", "left": "not_demanded", "menu": "passed tess"}
-    assert states(ledger, store) == before
+    assert states(ledger, store) == {**NOTHING_YET, "menu": "passed tess"}, "of another tester than the taker"
     (row,) = [one for one in matrix_of(ledger.entries(CHAIN), store) or () if one.case == "menu"]
-    assert row.files == (shot,)
+    assert (row.files, row.taker) == ((shot,), None)
     table = store.put_bytes(rows_as_json([]), "rows.json")
     put(ledger, CASES_RUN, CaseRuns(environment="test", artifact="a" * 64, rows=table, counts={}).to_xcom())
-    assert states(ledger, store) == {**before, "menu": "not_run"}, "what was recorded counts, and nothing else"
+    assert states(ledger, store) == {**NOTHING_YET, "menu": "not_run"}, "what was recorded counts, and nothing else"
+    assert not any(row.taker for row in matrix_of(ledger.entries(CHAIN), store) or ()), "nobody is at what is closed"

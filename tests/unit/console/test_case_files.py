@@ -1,4 +1,4 @@
-"""Files that testers attach to test cases, through the API: what is taken and what is refused, and how files leave.
+"""What testers do with test cases before the result, through the API: take them, give them back, and attach files.
 
 Who may do what is tested on a real Airflow: ``tests/integration/test_environments_page.py``.
 """
@@ -20,7 +20,7 @@ from interlock.adapters.signing.witness import only_witnessed
 from interlock.console.api.problems import answer_with_problems
 from interlock.console.control.lookups import OpenQuestion
 from interlock.domain.ledger.chain import Entry, release_chain
-from interlock.domain.ledger.kinds import CASE_ATTACHED
+from interlock.domain.ledger.kinds import CASE_ATTACHED, CASE_GIVEN_BACK, CASE_TAKEN
 from interlock.domain.records import Blob
 from interlock.domain.testing import attachments
 from interlock.domain.testing.attachments import MAX_BYTES
@@ -46,9 +46,9 @@ class Desk:
         from airflow.api_fastapi.core_api.security import get_user
         from fastapi.testclient import TestClient
 
-        from interlock.console.api import case_files
+        from interlock.console.api import case_files, cases
 
-        self.module = case_files
+        self.module, self.cases_module = case_files, cases
         self.store, self.ledger, self.user = ArtifactStore(Folder(folder)), MemoryLedger(), "fay"
         asked = [journeys.case("basket"), journeys.LONG_CASE]
         journeys.Journey(self.ledger, CHAIN).planned().cases("test", asked, [], self.store)
@@ -62,7 +62,9 @@ class Desk:
         app.state.open_ledger, app.state.open_artifacts = self.opened, lambda: self.store
         app.dependency_overrides[get_user] = lambda: SimpleNamespace(get_name=lambda: self.user, get_id=lambda: "7")
         run = "/dags/{dag_id}/dagRuns/{dag_run_id}"
-        app.get(f"{run}/cases")(case_files.own_cases)
+        app.get(f"{run}/cases")(cases.own_cases)
+        app.put(f"{run}/taskInstances/{{task_id}}/{{map_index}}/taker")(cases.take)
+        app.delete(f"{run}/taskInstances/{{task_id}}/{{map_index}}/taker")(cases.give_back)
         app.post(f"{run}/taskInstances/{{task_id}}/{{map_index}}/files")(case_files.attach)
         app.get(f"{run}/files/{{sha256}}")(case_files.attached_file)
         self.client = TestClient(app)
@@ -76,6 +78,14 @@ class Desk:
         path = f"{AT}/taskInstances/{changes.get('task', TASK)}/{changes.get('index', 1)}/files"
         return self.client.post(path, content=data, params={"name": name}, headers={"Content-Type": kind})
 
+    def take(self, user: str, instead_of: str | None = None, *, index: int = 1, task: str = TASK) -> Response:
+        self.user = user
+        return self.client.put(f"{AT}/taskInstances/{task}/{index}/taker", json={"instead_of": instead_of})
+
+    def give_back(self, user: str) -> Response:
+        self.user = user
+        return self.client.delete(f"{AT}/taskInstances/{TASK}/1/taker")
+
     def cases(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.client.get(f"{AT}/cases").raise_for_status().json()["cases"]
         return found
@@ -84,12 +94,20 @@ class Desk:
     def recorded(self) -> tuple[Entry, ...]:
         return self.ledger.entries(CHAIN, kind=CASE_ATTACHED)
 
+    @property
+    def takings(self) -> list[tuple[str, str, str]]:
+        entries = self.ledger.entries(CHAIN)
+        assert only_witnessed(entries, SIGNER.public_key) == entries
+        found = [one for one in entries if one.kind in (CASE_TAKEN, CASE_GIVEN_BACK)]
+        return [(one.kind, one.actor, one.payload.get("instead_of", "")) for one in found]
+
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     made = Desk(tmp_path / "store")
-    monkeypatch.setattr(made.module, "open_questions", lambda *_: tuple(made.questions))
-    monkeypatch.setattr(made.module, "witness_signer", lambda: SIGNER)
+    monkeypatch.setattr(made.cases_module, "open_questions", lambda *_: tuple(made.questions))
+    for module in (made.module, made.cases_module):
+        monkeypatch.setattr(module, "witness_signer", lambda: SIGNER)
     return made
 
 
@@ -213,3 +231,37 @@ def test_of_two_files_that_are_sent_at_once_the_second_is_weighed_with_the_first
     assert refused.status_code == 422
     assert "whose evidence pack has them" in refused.text
     assert len(desk.recorded) == 1
+
+
+def test_other_testers_see_who_is_at_a_case_and_since_when(desk: Desk) -> None:
+    taken = desk.take("fay").raise_for_status().json()["taker"]
+    assert taken["user"] == "fay"
+    desk.user = "sam"
+    assert desk.cases()[0]["taker"] == taken
+    assert desk.take("fay", "sam").json()["taker"] == taken, "again: the first note stands"
+    assert desk.give_back("sam").status_code == 409
+    assert desk.give_back("fay").json() == desk.give_back("fay").json() == {"taker": None}
+    assert desk.cases()[0]["taker"] is None
+    assert desk.take("sam").json()["taker"]["user"] == "sam"
+    assert desk.takings == [(CASE_TAKEN, "fay", ""), (CASE_GIVEN_BACK, "fay", ""), (CASE_TAKEN, "sam", "")]
+
+
+def test_a_case_is_taken_over_from_the_person_whom_the_tester_has_seen_at_it(desk: Desk) -> None:
+    desk.take("fay").raise_for_status()
+    refused = desk.take("sam")
+    assert refused.status_code == 409
+    assert "fay is at it since 20" in refused.json()["detail"]
+    assert desk.take("sam", "fay").json()["taker"]["user"] == "sam"
+    assert desk.give_back("fay").status_code == 409, "she is not at it any more"
+    assert desk.takings == [(CASE_TAKEN, "fay", ""), (CASE_TAKEN, "sam", "fay")]
+    desk.attach().raise_for_status()
+
+
+def test_only_those_whose_result_would_count_take_a_case_and_only_before_it(desk: Desk) -> None:
+    assert desk.take("rita").status_code == 403
+    assert desk.take("fay", index=0).status_code == 409
+    assert desk.take("fay", index=0, task="quality.uat.sign_off").status_code == 404
+    path = f"{AT}/taskInstances/{TASK}/1/taker"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert desk.client.put(path, content="instead_of=fay", headers=form).status_code == 422
+    assert desk.takings == []

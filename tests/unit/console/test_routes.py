@@ -49,6 +49,8 @@ def test_what_is_open_on_a_release_is_a_short_list() -> None:
         ("POST", "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/list"),
         ("PATCH", "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/hitlDetails"),
         ("POST", "/interlock/api/v1/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/files"),
+        ("PUT", "/interlock/api/v1/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/taker"),
+        ("DELETE", "/interlock/api/v1/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/taker"),
         ("POST", "/api/v2/dags/{dag_id}/favorite"),
         ("POST", "/api/v2/dags/{dag_id}/unfavorite"),
         ("PUT", "/api/v2/parseDagFile/{file_token}"),

@@ -111,6 +111,8 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
         "answer.given",
         "attempt.refused",
         "break_glass.used",
+        "case.taken",
+        "case.given_back",
         "case.attached",
         "board.discussed",
         "board.met",
@@ -119,6 +121,8 @@ def test_the_rules_of_the_chain_are_those_of_the_table() -> None:
     assert kinds.SEVERAL == (
         "deployment.failed",
         "test.planned",
+        "case.taken",
+        "case.given_back",
         "case.attached",
         "case.tested",
         "cases.run",

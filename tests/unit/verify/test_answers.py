@@ -17,6 +17,7 @@ from interlock.domain.ledger.events import AnswerElsewhere
 from interlock.domain.ledger.kinds import (
     ANSWER_GIVEN,
     CASE_ATTACHED,
+    CASE_TAKEN,
     CASE_TESTED,
     QUESTION_WORDED,
     RECORD_ANSWERED,
@@ -26,6 +27,7 @@ from interlock.domain.ledger.witness import GivenAnswer, question_digest
 from interlock.domain.outbox.authority import Approver, RecordRead
 from interlock.domain.records import Blob
 from interlock.domain.testing.attachments import Attachment
+from interlock.domain.testing.takers import Taking
 from interlock.verify import __main__ as verifier
 from tests.factories import evidence as make
 from tests.unit.domain.test_test_matrix import result
@@ -147,9 +149,14 @@ SHOT = Attachment(
 
 
 def with_a_file(
-    tmp_path: Path, *, by: Signer = WITNESS, kept: bytes = b"a picture", named: Attachment = SHOT
+    tmp_path: Path,
+    *,
+    by: Signer = WITNESS,
+    taken_by: Signer = WITNESS,
+    kept: bytes = b"a picture",
+    named: Attachment = SHOT,
 ) -> tuple[bool, str]:
-    """Return what is said of a release in which a tester attached a file to a case, and gave the result.
+    """Return what is said of a release in which a tester attached a file to a case, took it, and gave the result.
 
     :param named: the file that the result names.
     """
@@ -159,7 +166,10 @@ def with_a_file(
         place = 1 + [kind for kind, _ in many].index("artifact.built")
         at = make.AT + timedelta(minutes=place)
         attached = as_witnessed(CASE_ATTACHED, make.CHAIN, SHOT, at, by)
-        return signed([*many[:place], (CASE_ATTACHED, attached), (CASE_TESTED, found.to_xcom()), *many[place:]])
+        taking = Taking(environment="test", case="basket", by="tess", binds="b" * 64)
+        taken = as_witnessed(CASE_TAKEN, make.CHAIN, taking, at, taken_by)
+        both = [(CASE_ATTACHED, attached), (CASE_TAKEN, taken)]
+        return signed([*many[:place], *both, (CASE_TESTED, found.to_xcom()), *many[place:]])
 
     keys = {one.key_id: one.public_key for one in (WITNESS, MALLORY)}
     files = {f"{SHOT.file.sha256}.png": kept} if kept else {}
@@ -182,6 +192,7 @@ def test_a_file_of_a_tester_is_proven_with_its_result(tmp_path: Path) -> None:
         ({"kept": b"another picture"}, "expected what tess attached"),
         ({"kept": b""}, "found none"),
         ({"by": MALLORY}, "which is not trusted"),
+        ({"taken_by": MALLORY}, "which is not trusted"),
         ({"named": SHOT.model_copy(update={"name": "other.png"})}, "expected only files that tess attached"),
         ({"named": SHOT.model_copy(update={"by": "tom"})}, "expected only files that tess attached"),
     ],

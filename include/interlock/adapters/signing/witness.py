@@ -16,7 +16,15 @@ from typing import Any
 from interlock.domain.canonical import Model, Sha256, canonical_bytes
 from interlock.domain.errors import AssetMissing
 from interlock.domain.ledger.chain import Entry, instant
-from interlock.domain.ledger.kinds import ANSWER_GIVEN, CASE_ATTACHED, QUESTION_WORDED, RECORD_ANSWERED, RUN_ASKED
+from interlock.domain.ledger.kinds import (
+    ANSWER_GIVEN,
+    CASE_ATTACHED,
+    CASE_GIVEN_BACK,
+    CASE_TAKEN,
+    QUESTION_WORDED,
+    RECORD_ANSWERED,
+    RUN_ASKED,
+)
 from interlock.domain.ledger.witness import ENVELOPE, MAX_CLOCK_SKEW, WITNESS_TYPE, WORDED_TYPE, told
 
 from .signing import Signer, open_key, said
@@ -25,7 +33,7 @@ KEY = "INTERLOCK_WITNESS_KEY"
 """Environment variable of the API server alone: the URI of the key that it signs with."""
 PUBLIC_KEY = "INTERLOCK_WITNESS_PUBLIC_KEY"
 """Environment variable of all that count answers: the file with the public key, PEM."""
-SIGNED = (RUN_ASKED, ANSWER_GIVEN, CASE_ATTACHED, RECORD_ANSWERED)
+SIGNED = (RUN_ASKED, ANSWER_GIVEN, CASE_TAKEN, CASE_GIVEN_BACK, CASE_ATTACHED, RECORD_ANSWERED)
 """The kinds of entries that the API server signs."""
 
 

@@ -15,6 +15,7 @@ from interlock.domain.testing.attachments import answered_with
 from interlock.domain.testing.matrix import MatrixRow, matrix
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult, result_of
+from interlock.domain.testing.takers import Taker, takers_in
 
 
 def matrix_of(entries: Sequence[Entry], store: ArtifactStore) -> tuple[MatrixRow, ...] | None:
@@ -31,7 +32,7 @@ def matrix_of(entries: Sequence[Entry], store: ArtifactStore) -> tuple[MatrixRow
     results += _not_yet_recorded(entries, last, planned)
     own = [one for one in results if one.environment in last and one.artifact == last[one.environment].artifact]
     plan = last_in(entries, PLAN_MADE, ReleasePlan)
-    return matrix(plan.tickets if plan else (), planned, own)
+    return matrix(plan.tickets if plan else (), planned, own, _takers(entries, last, planned))
 
 
 def plans_of(entries: Iterable[Entry]) -> dict[str, TestPlan]:
@@ -48,6 +49,20 @@ def asked_cases(plan: TestPlan, store: ArtifactStore) -> tuple[PlannedCase, ...]
     return tuple(one for one in rows_from_json(PlannedCase, store.get_bytes(plan.cases)) if one.demanded)
 
 
+def _takers(
+    entries: Sequence[Entry], plans: Mapping[str, TestPlan], planned: Mapping[str, Sequence[PlannedCase]]
+) -> dict[tuple[str, str], Taker]:
+    """Return who is at which case, by environment and case; nobody is, where the cases are closed."""
+    closed, at = _closed(entries), takers_in(entries)
+    every = ((name, one, one.digest(plans[name].artifact)) for name, cases in planned.items() for one in cases)
+    return {(name, one.case.id): at[binds] for name, one, binds in every if binds in at and name not in closed}
+
+
+def _closed(entries: Iterable[Entry]) -> frozenset[str]:
+    """Return the environments whose results are all recorded."""
+    return frozenset(str(one.payload["environment"]) for one in entries if one.kind == CASES_RUN)
+
+
 def _not_yet_recorded(
     entries: Sequence[Entry], plans: Mapping[str, TestPlan], planned: Mapping[str, Sequence[PlannedCase]]
 ) -> Iterator[CaseResult]:
@@ -55,7 +70,7 @@ def _not_yet_recorded(
 
     They are as Airflow's API server recorded them when they came in. What counts is decided when all are in.
     """
-    closed = {str(one.payload["environment"]) for one in entries if one.kind == CASES_RUN}
+    closed = _closed(entries)
     for environment, plan in plans.items():
         if environment in closed:
             continue

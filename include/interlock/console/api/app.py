@@ -31,7 +31,8 @@ from interlock.console.pages.records import records
 from interlock.console.pages.schedule import schedule
 
 from .board import BoardCollection, Overview, board
-from .case_files import CaseCollection, attach, attached_file, own_cases
+from .case_files import attach, attached_file
+from .cases import CaseCollection, give_back, own_cases, take
 from .deliveries import deliveries
 from .forecast import Expected, forecast
 from .measures import (
@@ -107,9 +108,9 @@ def create_api(
         app.get(place, dependencies=rights, responses=RESPONSES, tags=[tag])(of_run)
     of_cases: dict[str, Any] = {"responses": RESPONSES, "tags": ["Test cases"]}
     app.get(f"{RUN}/cases", dependencies=READS_ALL, response_model=CaseCollection, **of_cases)(own_cases)
-    app.post(f"{RUN}/taskInstances/{{task_id}}/{{map_index}}/files", dependencies=[*READS_ALL, ANSWERS], **of_cases)(
-        attach
-    )
+    for method, name, act in (("POST", "files", attach), ("PUT", "taker", take), ("DELETE", "taker", give_back)):
+        place = f"{RUN}/taskInstances/{{task_id}}/{{map_index}}/{name}"
+        app.api_route(place, methods=[method], dependencies=[*READS_ALL, ANSWERS], **of_cases)(act)
     app.get(f"{RUN}/files/{{sha256}}", dependencies=READS_ALL, **of_cases)(attached_file)
     for path, for_all in (("/names", names), ("/in-force", in_force), ("/schedule", schedule)):
         app.get(path, dependencies=[Depends(get_user)], responses=RESPONSES, tags=["Everybody"])(for_all)

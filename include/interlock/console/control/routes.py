@@ -19,6 +19,7 @@ class RequestKind(StrEnum):
     TRIGGER = "asks for a run at the form"
     ANSWER = "answers a question"
     ATTACH = "attaches a file to a test case"
+    TAKE = "takes a test case, or gives it back"
     LIST = "reads, though it is no GET"
     OWN = "keeps the reader's own preferences"
     PARSE = "has a Dag's file read again"
@@ -100,6 +101,8 @@ def _of_tasks() -> Iterator[Route]:
     yield Route("PATCH", f"{TASK}/{{map_index}}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
     yield Route("PATCH", f"{TASK}/{{map_index}}/hitlDetails", RequestKind.ANSWER, "HITL_DETAIL")
     yield Route("POST", OWN_TASK + "/files", RequestKind.ATTACH, "HITL_DETAIL")
+    for method in ("PUT", "DELETE"):
+        yield Route(method, OWN_TASK + "/taker", RequestKind.TAKE, "HITL_DETAIL")
     yield Route("PATCH", GROUP, RequestKind.EDIT, "TASK_INSTANCE")
     yield Route("PATCH", f"{GROUP}/dry_run", RequestKind.PREVIEW, "TASK_INSTANCE")
     yield Route("POST", XCOM, RequestKind.EDIT, "XCOM")

@@ -35,7 +35,7 @@ STAYS_OPEN = {("POST", "RUN"), ("PUT", "HITL_DETAIL"), ("PUT", None)}
 In Airflow's words: its methods, where PUT is every change, and its ``DagAccessEntity``, where none is the Dag itself.
 """
 OPEN_KINDS = {
-    *(RequestKind.TRIGGER, RequestKind.ANSWER, RequestKind.ATTACH),
+    *(RequestKind.TRIGGER, RequestKind.ANSWER, RequestKind.ATTACH, RequestKind.TAKE),
     *(RequestKind.LIST, RequestKind.OWN, RequestKind.PARSE),
 }
 """What is allowed, with the permission of a role, on any Dag under control."""

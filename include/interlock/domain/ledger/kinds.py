@@ -305,6 +305,25 @@ TEST_PLANNED = _kind(
     tasks=("quality.plan_cases", "quality.{environment}.plan_cases"),
     several=True,
 )
+CASE_TAKEN = _kind(
+    "case.taken",
+    "Test case taken",
+    "A tester is at a test case that waits for a result, and other testers see it. Until then, instead_of was at it. "
+    "It is no result, and it keeps nobody from giving one.",
+    record="testing.takers:Taking",
+    beside=("envelope",),
+    several=True,
+    api_server=True,
+)
+CASE_GIVEN_BACK = _kind(
+    "case.given_back",
+    "Test case given back",
+    "A tester is not at a test case any more that they had taken.",
+    record="testing.takers:Taking",
+    beside=("envelope",),
+    several=True,
+    api_server=True,
+)
 CASE_ATTACHED = _kind(
     "case.attached",
     "File attached to a test case",

@@ -16,6 +16,7 @@ from interlock.domain.canonical import Model
 from .attachments import Attachment
 from .planning import PlannedCase
 from .results import CaseResult, Verdict
+from .takers import Taker
 
 State = Verdict | Literal["not_run", "not_demanded", "no_case"]
 """The result of a case; or that nobody ran it, that it did not have to be run, or that there is no case."""
@@ -32,6 +33,7 @@ class MatrixRow(Model):
     state: State
     because: tuple[str, ...] = Field((), description="Why it had to be run")
     testers: tuple[str, ...] = Field((), description="User names of those who may run it")
+    taker: Taker | None = Field(None, description="Who is at it, until there is a result; null: nobody says so")
     by: str = ""
     at: datetime | None = None
     comment: str = ""
@@ -46,21 +48,24 @@ def matrix(
     tickets: Iterable[str],
     planned: Mapping[str, Sequence[PlannedCase]],
     results: Iterable[CaseResult],
+    takers: Mapping[tuple[str, str], Taker] | None = None,
 ) -> tuple[MatrixRow, ...]:
     """Return the matrix of a release: the rows of its tickets, then the cases that prove none of them.
 
     :param planned: environment: its cases.
     :param results: of all environments; of several of one case in an environment, the last one.
+    :param takers: environment and case: who is at it.
     """
+    at = takers or {}
     found = {(result.environment, result.case): result for result in results}
     every = [(environment, one) for environment, cases in planned.items() for one in cases]
     rows: list[MatrixRow] = []
     named = tuple(dict.fromkeys(tickets))
     for ticket in named:
-        own = [_row(ticket, environment, one, found) for environment, one in every if _proves(one, ticket)]
+        own = [_row(ticket, environment, one, found, at) for environment, one in every if _proves(one, ticket)]
         rows += own or [MatrixRow(ticket=ticket, state="no_case")]
     others = [(environment, one) for environment, one in every if not any(_proves(one, ticket) for ticket in named)]
-    rows += [_row("", environment, one, found) for environment, one in others]
+    rows += [_row("", environment, one, found, at) for environment, one in others]
     return tuple(rows)
 
 
@@ -87,7 +92,13 @@ def _proves(planned: PlannedCase, ticket: str) -> bool:
     return ticket.casefold() in {one.casefold() for one in planned.case.proves}
 
 
-def _row(ticket: str, environment: str, planned: PlannedCase, found: Mapping[tuple[str, str], CaseResult]) -> MatrixRow:
+def _row(
+    ticket: str,
+    environment: str,
+    planned: PlannedCase,
+    found: Mapping[tuple[str, str], CaseResult],
+    takers: Mapping[tuple[str, str], Taker],
+) -> MatrixRow:
     case, result = planned.case, found.get((environment, planned.case.id))
     about = {
         "ticket": ticket,
@@ -99,7 +110,8 @@ def _row(ticket: str, environment: str, planned: PlannedCase, found: Mapping[tup
         "testers": planned.testers,
     }
     if result is None:
-        return MatrixRow(**about, state="not_run" if planned.demanded else "not_demanded")
+        taker = takers.get((environment, case.id))
+        return MatrixRow(**about, state="not_run" if planned.demanded else "not_demanded", taker=taker)
     return MatrixRow(
         **about,
         state=result.result,

@@ -276,6 +276,32 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/taker": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Take
+         * @description Note that the user is at a test case that waits for their result; again: the same note.
+         *
+         *     It is a note for the other testers: it gives no result, and it keeps nobody from giving one.
+         */
+        put: operations["take_dags__dag_id__dagRuns__dag_run_id__taskInstances__task_id___map_index__taker_put"];
+        post?: never;
+        /**
+         * Give Back
+         * @description Note that the user is not at a test case any more; again: the same answer.
+         */
+        delete: operations["give_back_dags__dag_id__dagRuns__dag_run_id__taskInstances__task_id___map_index__taker_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/deliveries": {
         parameters: {
             query?: never;
@@ -1419,6 +1445,11 @@ export interface components {
             most_bytes: number;
             /** Total Entries */
             total_entries: number;
+            /**
+             * User
+             * @description The user name of the reader
+             */
+            user: string;
         };
         /**
          * CaseCount
@@ -1477,6 +1508,14 @@ export interface components {
              * @default []
              */
             unproven: string[];
+        };
+        /**
+         * CaseTaker
+         * @description Who is at a test case.
+         */
+        CaseTaker: {
+            /** @description null: nobody says so */
+            taker: components["schemas"]["Taker"] | null;
         };
         /**
          * Cell
@@ -2989,6 +3028,8 @@ export interface components {
              * @default
              */
             step: string;
+            /** @description Who is at it, until there is a result; null: nobody says so */
+            taker: components["schemas"]["Taker"] | null;
             /**
              * Testers
              * @description User names of those who may run it
@@ -3454,6 +3495,8 @@ export interface components {
              * @description The page of its question, below Airflow's address
              */
             path: string;
+            /** @description Who is at it; null: nobody says so */
+            taker: components["schemas"]["Taker"] | null;
             /** Task Id */
             task_id: string;
             /** Title */
@@ -4955,6 +4998,33 @@ export interface components {
             live_hosts: components["schemas"]["Host"][];
         };
         /**
+         * Takeover
+         * @description From whom a tester takes a case over.
+         */
+        Takeover: {
+            /**
+             * Instead Of
+             * @description Who is at it, as the tester has seen it; null: nobody. If it is another by now: 409
+             */
+            instead_of?: string | null;
+        };
+        /**
+         * Taker
+         * @description A person who is at a test case.
+         */
+        Taker: {
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * User
+             * @description An Airflow user name: lower case, such as rita
+             */
+            user: string;
+        };
+        /**
          * TestDeployment
          * @description Stage 5, first half: the bundle on the test environment.
          */
@@ -6250,6 +6320,132 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Attachment"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    take_dags__dag_id__dagRuns__dag_run_id__taskInstances__task_id___map_index__taker_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+                task_id: string;
+                map_index: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Takeover"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaseTaker"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    give_back_dags__dag_id__dagRuns__dag_run_id__taskInstances__task_id___map_index__taker_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dag_id: string;
+                dag_run_id: string;
+                task_id: string;
+                map_index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaseTaker"];
                 };
             };
             /** @description Unauthorized */

@@ -42,6 +42,16 @@ export async function post<P extends keyof paths>(path: P, body: Body<P>, more: 
   return (await ask(`${base}interlock/api/v1${placed(path, more)}`, sending("POST", body))) as Made<P>;
 }
 
+type With<P extends keyof paths, M extends "put" | "delete"> = paths[P] extends { [K in M]: { responses: { 200: { content: { "application/json": infer A } } } } } ? A : never;
+
+export async function put<P extends keyof paths>(path: P, body: unknown, more: More = {}): Promise<With<P, "put">> {
+  return (await ask(`${base}interlock/api/v1${placed(path, more)}`, sending("PUT", body))) as With<P, "put">;
+}
+
+export async function remove<P extends keyof paths>(path: P, more: More = {}): Promise<With<P, "delete">> {
+  return (await ask(`${base}interlock/api/v1${placed(path, more)}`, { method: "DELETE" })) as With<P, "delete">;
+}
+
 /** Send a file as the body of a request: never as a form, so that no other site can have it sent. */
 export async function postFile<P extends keyof paths>(path: P, file: File, more: More = {}): Promise<Made<P>> {
   const headers = { Accept: "application/json", "Content-Type": "application/octet-stream" };

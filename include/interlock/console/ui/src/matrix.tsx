@@ -1,7 +1,7 @@
 // The tab Test matrix: each ticket, its test cases, their results in each environment, and what nobody tested.
-import { base, get, postFile, Schemas } from "./client";
+import { base, get, postFile, put, remove, Schemas } from "./client";
 import { Box, Button, Heading, React, Spinner, Text, useState } from "./host";
-import { Banner, Fault, To, useRead } from "./parts";
+import { Banner, Fault, To, useEvery, when } from "./parts";
 import { At, Code, Defects, Isolated, Lines, Names, Pill, placeOf, plural, Quiet, readNames, Run, Section, Sheet, sizeOf, Table, ZoneOfTimes } from "./sheet";
 
 type Row = Schemas["MatrixRow"];
@@ -18,7 +18,16 @@ const STATES: Record<Row["state"], [string, string]> = {
   no_case: ["no test case", "failed"],
 };
 const HEADS = ["Ticket", "Test case", "Environment", "Result", "Tester", "Comment and evidence", "Why it must be run"];
+const AGAIN = 30_000; // ms until the page reads again what others did meanwhile
 const MANY = 20; // rows of what nobody tested that are shown at once
+
+interface Own {
+  /** Reads everything again. */
+  again: () => Promise<void>;
+  names: Names;
+  run: Run;
+  user: string;
+}
 
 /** Files that testers attached, to be kept as files: nothing of them is shown on a page. */
 function Files({ of, run }: { of: readonly Attached[]; run: Run }) {
@@ -66,19 +75,48 @@ function Attach({ to, most, run }: { to: Case; most: number; run: Run }) {
   );
 }
 
-function OwnCases({ found, run }: { found: Schemas["CaseCollection"]; run: Run }) {
+/** Who is at a test case that waits for a result, for the other testers; and a way to take it, or to give it back. */
+function Take({ of, again, names, run, user }: Own & { of: Case }) {
+  const [fault, fail] = useState("");
+  const [busy, work] = useState(false);
+  const { taker } = of;
+  const mine = taker?.user === user;
+  const [act, said] = mine ? ["Give back", "You are"] : taker ? ["Take over", `${names[taker.user] ?? taker.user} is`] : ["Take", ""];
+  const place = { params: { ...placeOf(run).params, task_id: of.task_id, map_index: String(of.map_index) } };
+  const path = "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/taker";
+  const pressed = () => {
+    work(true);
+    fail("");
+    (mine ? remove(path, place) : put(path, { instead_of: taker?.user ?? null }, place))
+      .catch((error: Error) => fail(error.message))
+      .then(again)
+      .finally(() => work(false));
+  };
+  return (
+    <>
+      <Box role="status">{taker ? `${said} at it since ${when(taker.since)}` : "Nobody is at it"}</Box>
+      <Button aria-label={`${act}: ${of.title}`} disabled={busy} onClick={pressed} size="xs" variant="outline">{act}</Button>
+      {fault ? <Box color="fg.error" overflowWrap="anywhere" role="alert">{fault}</Box> : null}
+    </>
+  );
+}
+
+function OwnCases({ found, ...own }: Omit<Own, "user"> & { found: Schemas["CaseCollection"] }) {
+  const { run } = own;
   const { cases, total_entries: total, most_bytes: most } = found;
   if (!total) return null;
   const rest = total - cases.length;
   const rows = cases.map((one) => [
     <><Isolated>{one.title}</Isolated><Quiet><Code text={one.case} /></Quiet></>,
     one.environment,
-    <Attach most={most} run={run} to={one} />,
+    <Take {...own} key={`take ${one.environment} ${one.case}`} of={one} user={found.user} />,
+    <Attach key={`attach ${one.environment} ${one.case}`} most={most} run={run} to={one} />,
     <To path={`/${one.path}`}>Give the result</To>,
   ]);
   return (
     <Section title="Your test cases">
-      <Table heads={["Test case", "Environment", "Your files", "Result"]} rows={rows} />
+      <Table heads={["Test case", "Environment", "Who is at it", "Your files", "Result"]} rows={rows} />
+      <Quiet>Take a test case, so that the other testers see that you are at it. Whoever may give its result can still give it.</Quiet>
       <Quiet>{`Attach files before you give the result: screenshots, PDF, logs, zip files or videos, at most ${sizeOf(most)} each.`}</Quiet>
       {rest ? <Quiet>{`${plural(rest, "more test case waits", "more test cases wait")} for you; they are here when you have given results.`}</Quiet> : null}
     </Section>
@@ -98,7 +136,7 @@ const drawn = (one: Row, names: Names, run: Run) => {
     ) : null,
     one.environment,
     <Pill kind={kind} state={state} />,
-    one.by ? <>{called(one.by)}<At instant={one.at} /></> : one.testers.length ? <Quiet>{`for ${one.testers.map(called).join(" or ")}`}</Quiet> : null,
+    one.by ? <>{called(one.by)}<At instant={one.at} /></> : one.taker ? <>{`${called(one.taker.user)} is at it since`}<At instant={one.taker.since} /></> : one.testers.length ? <Quiet>{`for ${one.testers.map(called).join(" or ")}`}</Quiet> : null,
     <>
       {one.comment ? <Isolated>{one.comment}</Isolated> : null}
       {one.evidence ? <div><Code text={one.evidence} /></div> : null}
@@ -141,17 +179,26 @@ function Rows({ rows, names, run }: { rows: readonly Row[]; names: Names; run: R
   );
 }
 
+interface Found {
+  matrix: Schemas["Matrix"];
+  own: Schemas["CaseCollection"];
+  names: Names;
+  of: Run;
+}
+
 export function TestMatrix(run: Run) {
-  const [found, fault] = useRead(
-    () =>
-      Promise.all([
-        get("/dags/{dag_id}/dagRuns/{dag_run_id}/matrix", {}, placeOf(run)),
-        get("/dags/{dag_id}/dagRuns/{dag_run_id}/cases", { limit: 100 }, placeOf(run)),
-        readNames(),
-      ]),
-    [run.dagId, run.runId],
-  );
-  const [matrix, own, names] = found ?? [null, null, {}];
+  const [read, show] = useState<Found | null>(null);
+  const [fault, fail] = useState("");
+  const place = placeOf(run);
+  const again = () =>
+    Promise.all([
+      get("/dags/{dag_id}/dagRuns/{dag_run_id}/matrix", {}, place),
+      get("/dags/{dag_id}/dagRuns/{dag_run_id}/cases", { limit: 100 }, place),
+      readNames(),
+    ]).then(([matrix, own, names]) => { show({ matrix, own, names, of: run }); fail(""); }, (error: Error) => fail(error.message));
+  useEvery(AGAIN, () => void again(), [run.dagId, run.runId]);
+  const found = read?.of.dagId === run.dagId && read.of.runId === run.runId ? read : null;
+  const { matrix, own, names } = found ?? { matrix: null, own: null, names: {} };
   return (
     <Sheet name="test-matrix">
       <Heading as="h1" mb={2} size="lg">Test matrix</Heading>
@@ -160,7 +207,7 @@ export function TestMatrix(run: Run) {
       {matrix && !matrix.rows.length ? <Quiet>This run has no test cases that people run. A service gets them with “cases” in its file.</Quiet> : null}
       {matrix?.rows.length && own ? (
         <>
-          <OwnCases found={own} run={run} />
+          <OwnCases again={again} found={own} names={names} run={run} />
           <Missing untested={matrix.untested} />
           <Rows names={names} rows={matrix.rows} run={run} />
           <Defects found={matrix.defects} />
