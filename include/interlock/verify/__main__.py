@@ -711,7 +711,9 @@ def check_sign_off(pack: Pack, step: dict[str, Any], tested: dict[str, Any]) -> 
     pack.compare(where, decision, subject="sign_off", digest=digest, approved=True, required=True)
     (demand, *more) = decision["board"]["demands"]
     pack.expect(not more, f"{where}: expected one demand, found {len(more) + 1}")
-    pack.compare(where, demand, members=sorted(asked["people"]), approvals=asked["quorum"])
+    book = (pack.last("policy.resolved").get("rules") or {}).get("board.yaml", {}).get("people", {})
+    of_roles = {user for user, person in book.items() if person["role"] in asked.get("roles", ())}
+    pack.compare(where, demand, members=sorted({*asked.get("people", ()), *of_roles}), approvals=asked["quorum"])
     approved, text = recount(pack, where, decision, tested)
     pack.expect(approved, f"{where}: records an approval; counted again: {text}")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -518,6 +519,21 @@ def test_a_service_without_tests_is_refused_if_some_are_demanded(folder: Path) -
     path.write_text(yaml.safe_dump(about))
     edit(folder, "policy.yaml", ("min_tests: 4", "min_tests: 0"))
     assert load_service(folder, "bike-shop")
+
+
+def test_a_sign_off_by_a_role_that_nobody_has_or_by_too_few_is_refused(folder: Path) -> None:
+    path = folder / "services/bike-shop.yaml"
+    data = yaml.safe_load(path.read_text())
+    asked: dict[str, Any] = {"title": "Testers", "roles": ["operations", "service-desk"], "quorum": 2}
+    hosts = {"hosts": {"Service": "bike-shop", "Environment": "uat"}, "count": 1, "ssh": "interlock_test_hosts"}
+    data["environments"]["uat"] = {**hosts, "after": ["test"], "deploy_root": "srv/bike-shop", "sign_off": asked}
+    path.write_text(yaml.safe_dump(data))
+    assert what_is_wrong(folder) == []
+    asked |= {"roles": ["operations", "quality"], "quorum": 2}
+    path.write_text(yaml.safe_dump(data))
+    (found,) = what_is_wrong(folder)
+    assert 'environments.uat.sign_off.roles.1: found "quality"; allowed: the role of a person in board.yaml' in found
+    assert "environments.uat.sign_off.quorum: found 2; allowed: 1 or less, as many as board.yaml has" in found
 
 
 def test_a_sandbox_that_has_what_is_productions_is_refused(folder: Path) -> None:

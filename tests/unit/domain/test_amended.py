@@ -11,12 +11,14 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from interlock.domain.board.decision import ABSTAIN, APPROVE, REJECT, count_votes
-from interlock.domain.board.voting import VotingRule, both, rule_on_record, voting_rule
+from interlock.domain.board.voting import VotingRule, both, rule_on_record, sign_off_rule, voting_rule
 from interlock.domain.catalogue import ChangeType, ServiceCatalogue, Thresholds
-from interlock.domain.change.amended import amendments_of, strictest, tightened_thresholds, what_voids
+from interlock.domain.change.amended import amendments_of, as_begun, strictest, tightened_thresholds, what_voids
 from interlock.domain.change.effective import bound_to, rules_for
 from interlock.domain.change.policy import resolve_policy
-from interlock.domain.records import Vote
+from interlock.domain.ledger.kinds import POLICY_RESOLVED
+from interlock.domain.records import PolicyInForce, Vote
+from tests.memory_ledger import MemoryLedger
 from tests.unit.domain.test_effective import (
     AWAY,
     CATALOGUE_NOW,
@@ -89,6 +91,48 @@ def with_staging(thresholds: dict[str, Any]) -> ServiceCatalogue:
     described: dict[str, Any] = {"after": ["test"], "hosts": {"Environment": "staging"}, "count": 1}
     described |= {"ssh": "interlock_test_hosts", "deploy_root": "srv/bike-shop"}
     return edited(sets(SHOP, "environments", "staging", to=described | {"thresholds": thresholds}))
+
+
+def with_sign_off(asked: dict[str, Any], *edits: Edit) -> ServiceCatalogue:
+    """Return the catalogue with an environment that people of a role sign off, and what was edited besides."""
+    described: dict[str, Any] = {"after": ["test"], "hosts": {"Environment": "staging"}, "count": 1}
+    described |= {"ssh": "interlock_test_hosts", "deploy_root": "srv/bike-shop", "sign_off": asked}
+    return edited(sets(SHOP, "environments", "staging", to=described), *edits)
+
+
+QA = {"title": "Test team", "people": ["fay"], "roles": ["qa"], "quorum": 2}
+TINA, TOM = (
+    {"user": user, "name": name, "email": f"{user}@example.com", "role": "qa"}
+    for user, name in (("tina", "Tina Berg"), ("tom", "Tom Hale"))
+)
+HAS, JOINS = (adds("board.yaml", "people", what=one) for one in (TINA, TOM))
+
+
+def signing(began: PolicyInForce, now: ServiceCatalogue) -> tuple[str, ...]:
+    """Return who signs the environment off, of a release that began with other rules."""
+    ledger = MemoryLedger()
+    ledger.append("release/r/1", POLICY_RESOLVED, began.to_xcom(), actor="a task", key="policy")
+    then = as_begun(now, ledger.entries("release/r/1"))
+    rule = sign_off_rule(then.board, then.service, "staging")
+    assert rule is not None
+    return rule.members
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [(HAS, JOINS), (JOINS, adds("board.yaml", "people", what={**TINA, "role": "sales"})), (JOINS,)],
+    ids=["one has the role later", "one has it no more", "one is not in the book any more"],
+)
+def test_who_had_the_role_when_the_release_began_signs_the_environment_off(edits: tuple[Edit, ...]) -> None:
+    began, now = bound_to(with_sign_off(QA, HAS), NORMAL), with_sign_off(QA, *edits)
+    assert what_voids(began, now) == ()
+    assert signing(began, now) == ("fay", "tina")
+    assert "tom" in signing(bound_to(now, NORMAL), now), "of a release that begins now"
+
+
+@pytest.mark.parametrize("asked", [{**QA, "roles": ["operations"]}, {**QA, "quorum": 1}, {**QA, "people": ["sam"]}])
+def test_another_sign_off_makes_a_release_void(asked: dict[str, Any]) -> None:
+    assert what_voids(bound_to(with_sign_off(QA, HAS), NORMAL), with_sign_off(asked, HAS))
 
 
 @given(before=st.integers(1, 800) | st.none(), now=st.integers(1, 800) | st.none())

@@ -286,6 +286,12 @@ def test_environments_between_test_and_production_are_in_order() -> None:
     assert service().path == ()
 
 
+def test_a_sign_off_by_people_is_in_the_rules_as_before_there_were_roles() -> None:
+    between = environments(staging={"after": ["test"], "sign_off": SIGN_OFF})
+    found = service(environments=between, suites=suites("api")).model_dump(mode="json")
+    assert found["environments"]["staging"]["sign_off"] == {**SIGN_OFF, "within": "P3D"}
+
+
 def test_fields_of_a_path_do_not_change_the_digest_of_a_service_without_one() -> None:
     for environment in service().model_dump(mode="json")["environments"].values():
         assert not environment.keys() & {"after", "suites", "load", "thresholds", "soak", "sign_off"}
@@ -304,6 +310,8 @@ def test_fields_of_a_path_do_not_change_the_digest_of_a_service_without_one() ->
         ({"staging": {"after": ["test"], "suites": []}}, "at least 1"),
         ({"staging": {"after": ["test"], "on_failure": "ask"}}, "staging is changed all at once"),
         ({"staging": {"after": ["test"], "sign_off": {**SIGN_OFF, "quorum": 3}}}, "3 approvals of 2 people"),
+        ({"staging": {"after": ["test"], "sign_off": {"title": "Testers"}}}, "name people, or roles of board.yaml"),
+        ({"staging": {"after": ["test"], "sign_off": {"title": "T", "roles": ["qa", "qa"]}}}, "named twice"),
         ({"staging": {"after": ["test"], "hosts": {"Environment": "production"}}}, "may select the same hosts"),
         ({"sta_ging": {"after": ["test"]}}, "pattern"),
     ],

@@ -9,12 +9,15 @@ import pytest
 
 from interlock.domain.board.questions import ASK_TESTERS
 from interlock.domain.canonical import sha256_of
+from interlock.domain.catalogue import SignOff
+from interlock.domain.ledger import kinds
 from interlock.domain.ledger.witness import GivenAnswer
 from interlock.domain.outcome.progress import EnvironmentProgress, Progress, StepProgress, progress_of
-from interlock.domain.records import PlannedStep
+from interlock.domain.records import PathStep, PlannedStep
 from interlock.domain.runbook.progress import Ended
 from tests.factories import releases
 from tests.factories.journeys import Journey, case, defect, emergency, report, result, vote
+from tests.unit.domain.samples import book
 
 NAMES = {"rita": "Rita Reyes", "sam": "Sam Novak"}
 ALL = ["test", "integration", "user-acceptance", "staging", "production"]
@@ -100,6 +103,22 @@ def test_a_sign_off_says_who_decided_what() -> None:
     assert found.state == "rejected"
     assert found.approval is not None
     assert found.approval.approved is False
+
+
+def test_a_sign_off_by_a_role_names_the_people_who_have_it() -> None:
+    people = {one.user: one.model_dump(mode="json") for one in book({}).people if one.user in ("ben", "cora")}
+    asked = SignOff(title="Testers", roles=(people["ben"]["role"],))
+    policy = releases.policy().model_copy(
+        update={
+            "path": (PathStep(environment="uat", after=("test",), sign_off=asked),),
+            "rules": {"board.yaml": {"people": people, "boards": {}, "senior_management": [], "delegates": {}}},
+        }
+    )
+    journey = Journey()
+    journey.put(kinds.POLICY_RESOLVED, policy)
+    approval = one(journey, "uat").approval
+    assert approval is not None
+    assert approval.people == ("ben",)
 
 
 def test_a_soak_is_counted_from_the_deployment_and_ends_with_its_record() -> None:

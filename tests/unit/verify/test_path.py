@@ -61,6 +61,8 @@ class Trodden:
         self.bundle = releases.rollout().bundle.sha256
         self.plan: dict[str, Any] = {}
         self.shown: tuple[DefectLine, ...] = ()
+        self.steps: tuple[PathStep, ...] = STEPS
+        self.people: dict[str, dict[str, str]] = {}
 
     def tested(self, name: str, report: QualityReport) -> EnvironmentTested:
         soaked = SoakReport(
@@ -113,7 +115,8 @@ class Trodden:
         def change(many: list[make.Step]) -> list[make.Step]:
             for kind, payload in many:
                 if kind == "policy.resolved":
-                    payload["path"] = [one.model_dump(mode="json") for one in STEPS]
+                    payload["path"] = [one.model_dump(mode="json") for one in self.steps]
+                    payload["rules"] = {"board.yaml": {"people": self.people}}
                     payload["flow"] = self.flow.model_dump(mode="json")
                 if kind == "plan.made":
                     payload["bump"] = self.bump
@@ -132,6 +135,20 @@ def test_a_release_that_passed_its_environments_is_proven(tmp_path: Path) -> Non
     proven, said = Trodden().verified(tmp_path)
     assert proven, said
     assert "passed uat, staging" in said
+
+
+@pytest.mark.parametrize("people", [{}, {"cora": "sales"}, {"cora": "security", "dan": "security"}])
+def test_the_people_of_a_role_sign_off_as_the_rules_on_record_have_them(people: dict[str, str], tmp_path: Path) -> None:
+    path = Trodden()
+    asked = SignOff(title="User acceptance testers", people=("ben",), roles=("security",), quorum=2)
+    path.steps = (STEPS[0].model_copy(update={"sign_off": asked}), STEPS[1])
+    path.people = {"cora": {"role": "security"}, "rita": {"role": "release-management"}}
+    proven, said = path.verified(tmp_path)
+    assert proven, said
+    path.people = {user: {"role": role} for user, role in people.items()}
+    proven, said = path.verified(tmp_path)
+    assert not proven
+    assert "sign_off.decided of uat: expected members" in said
 
 
 def with_defects(path: Trodden) -> None:

@@ -18,10 +18,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from interlock.adapters.build.tools import runs_unit_tests
 from interlock.adapters.calendars.calendars import CopyOf, faults_of, load_calendars
 from interlock.adapters.testing.case_files import FOLDER, faults_of_case_files
+from interlock.domain.board.voting import signers
 from interlock.domain.board.voting_faults import faults_of_book, faults_of_level, faults_of_policy
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.canonical import sha256_of
-from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Prebuilt, Service
+from interlock.domain.catalogue import PRODUCTION, BoardBook, Catalogue, Identifier, Policy, Prebuilt, Service, SignOff
 from interlock.domain.catalogue.break_glass_file import BreakGlassBook
 from interlock.domain.catalogue.problem import Place, Problem
 from interlock.domain.change import policy as change_policy
@@ -317,6 +318,7 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     for name, environment in service.environments.items():
         if environment.sign_off is not None:
             named.append((("environments", name, "sign_off", "people"), environment.sign_off.people))
+            yield from _unknown_signers(("environments", name, "sign_off"), environment.sign_off, board)
     if service.cases is not None:
         named += [(("cases", "testers", role), users) for role, users in service.cases.testers.items()]
     for number, step in enumerate(service.runbook):
@@ -327,6 +329,15 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     for place, users in named:
         for index, user in enumerate(users):
             yield from unknown_name((*place, index), user, people, "a person listed in board.yaml")
+
+
+def _unknown_signers(place: Place, asked: SignOff, board: BoardBook) -> Iterator[Problem]:
+    """Yield roles that nobody has, and a quorum that is out of reach."""
+    known = sorted({person.role for person in board.people})
+    for index, role in enumerate(asked.roles):
+        yield from unknown_name((*place, "roles", index), role, known, "the role of a person in board.yaml")
+    if asked.roles and asked.quorum > (number := len(signers(asked, board.people))):
+        yield Problem((*place, "quorum"), str(asked.quorum), f"{number} or less, as many as board.yaml has")
 
 
 def _missing_case_files(service: Service, folder: Path) -> Iterator[Problem]:

@@ -27,8 +27,10 @@ from interlock.domain.catalogue import (
     Demands,
     Duration,
     Flow,
+    Person,
     Policy,
     Service,
+    SignOff,
     UserName,
 )
 from interlock.domain.catalogue.values import in_words
@@ -204,13 +206,7 @@ def rule_on_record(
 
     :param rules: as ``domain/change/effective.py`` has them.
     """
-    flow = Flow.model_validate(rules[ENTERPRISE]["change_types"][change_type.value])
-    book = BoardBook.model_validate(
-        {
-            **{key: rules[BOOK][key] for key in ("boards", "senior_management")},
-            **{key: [*rules[BOOK][key].values()] for key in ("people", "delegates")},
-        }
-    )
+    flow, book = Flow.model_validate(rules[ENTERPRISE]["change_types"][change_type.value]), book_on_record(rules)
     placed = {place: _as_written(rule) for place, rule in rules[BOOK]["rules"].items()}
     matching = {
         place: rule
@@ -220,6 +216,19 @@ def rule_on_record(
     boards = (_of_board(book, name) for name in _boards_of(flow))
     further = (demand for place, rule in matching.items() for demand in demands_of_rule(book, rule, place))
     return _merged(book, (*boards, *further))
+
+
+def book_on_record(rules: Rules) -> BoardBook:
+    """Return the board book, without its rules, as it was when rules of a release were recorded.
+
+    :param rules: as ``domain/change/effective.py`` has them.
+    """
+    return BoardBook.model_validate(
+        {
+            **{key: rules[BOOK][key] for key in ("boards", "senior_management")},
+            **{key: [*rules[BOOK][key].values()] for key in ("people", "delegates")},
+        }
+    )
 
 
 def _as_written(rule: Mapping[str, Any]) -> BoardRule:
@@ -242,13 +251,21 @@ def board_rule(book: BoardBook, name: str) -> VotingRule:
     return _rule(book, _of_board(book, name))
 
 
+def signers(asked: SignOff, people: Iterable[Person]) -> tuple[UserName, ...]:
+    """Return who signs an environment off: the people who are named, and those who have one of the roles."""
+    return tuple(sorted({*asked.people, *(person.user for person in people if person.role in asked.roles)}))
+
+
 def sign_off_rule(book: BoardBook, service: Service, environment: str) -> VotingRule | None:
-    """Return what the sign-off of an environment asks; None if nobody is asked."""
+    """Return what the sign-off of an environment asks; None if nobody is asked.
+
+    :param book: as it was when the release began (:func:`.amended.as_begun`).
+    """
     asked = service.environments[environment].sign_off
     if asked is None:
         return None
     place = f"services/{service.name}.yaml environments.{environment}.sign_off"
-    members = tuple(sorted(asked.people))
+    members = signers(asked, book.people)
     demand = Demand(title=asked.title, place=place, members=members, approvals=asked.quorum, deadline=asked.within)
     return _rule(book, demand)
 

@@ -42,6 +42,7 @@ from .values import (
     Line,
     People,
     RelativePath,
+    Roles,
     TagName,
     TagValue,
     UrlPath,
@@ -237,7 +238,12 @@ class SignOff(Model):
     """The people who sign an environment off, such as its test team."""
 
     title: Line = Field(description="What these people are called, such as User acceptance testers")
-    people: Annotated[People, Field(min_length=1)] = Field(description="People of board.yaml, one ballot each")
+    people: People = Field((), exclude_if=not_, description="People of board.yaml, one ballot each")
+    roles: Roles = Field(
+        (),
+        exclude_if=not_,
+        description="One ballot for each person who has one of these roles in board.yaml when the release begins",
+    )
     quorum: int = Field(1, ge=1, description="Minimum number of approvals")
     within: Duration = Field(
         timedelta(days=3), description="Time to sign off; without enough approvals by then, the release is rejected"
@@ -245,7 +251,9 @@ class SignOff(Model):
 
     @model_validator(mode="after")
     def _enough_people(self) -> Self:
-        if self.quorum > len(self.people):
+        if not self.people and not self.roles:
+            raise ValueError("nobody signs off: name people, or roles of board.yaml")
+        if self.quorum > len(self.people) and not self.roles:
             raise ValueError(f"quorum: {self.quorum} approvals of {len(self.people)} people cannot be reached")
         return self
 

@@ -166,6 +166,17 @@ def began_with(entries: Sequence[Entry]) -> PolicyInForce | None:
     return last_in(entries, POLICY_RESOLVED, PolicyInForce)
 
 
+def as_begun(catalogue: ServiceCatalogue, entries: Sequence[Entry]) -> ServiceCatalogue:
+    """Return a catalogue with the people, roles and delegations that concerned a release when it began.
+
+    :param entries: the chain of the release; of one that began with files, the catalogue stays as it is.
+    """
+    began = began_with(entries)
+    if began is None or began.rules is None:
+        return catalogue
+    return catalogue._replace(board=voting.book_on_record(began.rules))
+
+
 def changes_that_void(entries: Sequence[Entry], catalogue: ServiceCatalogue) -> tuple[str, ...]:
     """Say which rules of a release have changed since it began so that it is void."""
     began = began_with(entries)

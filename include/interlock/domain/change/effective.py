@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from interlock.domain.board.voting import BOOK, matches, rules_of
+from interlock.domain.board.voting import BOOK, matches, rules_of, signers
 from interlock.domain.canonical import Sha256, sha256_of
 from interlock.domain.catalogue import (
     BoardBook,
@@ -158,7 +158,9 @@ def _of_book(policy: Policy, book: BoardBook, service: Service, in_force: Policy
     boards = {name: book.boards[name] for name in dict.fromkeys(names)}
     members = {user for board in boards.values() for user in board.members}
     members |= {user for rule in rules.values() for user in rule.members}
-    members |= {user for one in service.environments.values() if one.sign_off for user in one.sign_off.people}
+    members |= {
+        user for one in service.environments.values() if one.sign_off for user in signers(one.sign_off, book.people)
+    }
     delegates = [one for one in book.delegates if one.for_ in members]
     management = book.senior_management if _asks_management(flow) else ()
     concerned = {*members, *(one.to for one in delegates), *management, *_named_by(service)}

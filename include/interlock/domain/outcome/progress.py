@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from interlock.domain.board.questions import ask_testers
+from interlock.domain.board.voting import book_on_record, signers
 from interlock.domain.canonical import Model, Sha256, sha256_of
 from interlock.domain.catalogue import PRODUCTION
 from interlock.domain.catalogue.environment_path import FIRST, earlier_on_path
@@ -286,7 +287,9 @@ def _between(
         state = "asked" if step.sign_off is not None and signed is None else "judged"
     elif _entry(entries, kinds.PATH_GATED, name):
         state = "soaking" if soak is not None and not soak.over else "judged"
-    return EnvironmentProgress(**about, state=state, **tests, soak=soak, approval=_sign_off(step, tested, signed))
+    return EnvironmentProgress(
+        **about, state=state, **tests, soak=soak, approval=_sign_off(step, policy, tested, signed)
+    )
 
 
 def _last(entries: Sequence[Entry], plan: ReleasePlan | None, rollout: RolloutPlan | None) -> EnvironmentProgress:
@@ -385,13 +388,14 @@ def _soak(
     return Soak(since=deployed, until=deployed + step.soak, over=False)
 
 
-def _sign_off(step: PathStep, tested: EnvironmentTested | None, signed: Decision | None) -> Approval | None:
+def _sign_off(
+    step: PathStep, policy: PolicyInForce, tested: EnvironmentTested | None, signed: Decision | None
+) -> Approval | None:
     asked = step.sign_off
     if asked is None:
         return None
-    about = Approval(
-        title=asked.title, people=asked.people, quorum=asked.quorum, until=tested.decide_by if tested else None
-    )
+    people = signers(asked, book_on_record(policy.rules).people) if policy.rules and asked.roles else asked.people
+    about = Approval(title=asked.title, people=people, quorum=asked.quorum, until=tested.decide_by if tested else None)
     return about.model_copy(update=_outcome(signed)) if signed else about
 
 

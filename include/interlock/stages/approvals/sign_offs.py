@@ -11,9 +11,10 @@ from interlock.domain.board import decision as boards
 from interlock.domain.board import voting
 from interlock.domain.board.questions import ASK_SIGN_OFF, of_environment
 from interlock.domain.catalogue import ServiceCatalogue
+from interlock.domain.change.amended import as_begun
 from interlock.domain.records import Decision, EnvironmentTested
 from interlock.stages.runtime import resources
-from interlock.stages.runtime.evidence import refuse_void
+from interlock.stages.runtime.evidence import chain_entries, refuse_void
 
 from .ballots import AwaitBallots
 from .decisions import settled
@@ -24,6 +25,7 @@ from .reminders import remind_in_time
 def count_sign_off(catalogue: ServiceCatalogue, tested: EnvironmentTested, *, expired: bool = True) -> Decision | None:
     """Count the ballots of a sign-off from Airflow's record of them; None: it is open, or nobody is asked.
 
+    :param catalogue: with the people as they were when the release began.
     :param expired: no further vote counts.
     """
     rule = voting.sign_off_rule(catalogue.board, catalogue.service, tested.environment)
@@ -80,17 +82,20 @@ class AwaitSignOff(AwaitBallots):
         """Count the votes on the recorded tests; None while the sign-off is still open."""
         tested = self.record
         refuse_void([tested])
-        return count_sign_off(resources.catalogue_of(self.service), tested, expired=expired)
+        return count_sign_off(self._catalogue(), tested, expired=expired)
 
     def next_look(self, cast: Sequence[Answer]) -> datetime | None:
         """Send the reminders if they are due; return when to check next."""
-        catalogue = resources.catalogue_of(self.service)
+        catalogue = self._catalogue()
         rule = voting.sign_off_rule(catalogue.board, catalogue.service, self.environment)
         return remind_in_time(catalogue, rule, self.record, cast) if rule else self.decide_by
 
+    def _catalogue(self) -> ServiceCatalogue:
+        return as_begun(resources.catalogue_of(self.service), chain_entries())
+
     def settled(self, decision: Decision) -> dict[str, Any]:
         """Record the decision with the rule by which it was made; raise GateRejected if it is a rejection."""
-        catalogue = resources.catalogue_of(self.service)
+        catalogue = self._catalogue()
         rule = voting.sign_off_rule(catalogue.board, catalogue.service, self.environment)
         about = {"board": rule and rule.model_dump(mode="json"), "environment": self.environment}
         return settled(decision, **about).to_xcom()

@@ -18,6 +18,7 @@ from interlock.domain.canonical import sha256_of
 from interlock.domain.catalogue import Policy, Service, ServiceCatalogue
 from interlock.domain.catalogue.environment_path import FIRST
 from interlock.domain.catalogue.values import in_words
+from interlock.domain.change.amended import as_begun
 from interlock.domain.change.environments import Stop, stops_on
 from interlock.domain.change.policy import time_limits_of
 from interlock.domain.errors import DeployError, PolicyViolation
@@ -203,7 +204,8 @@ def close_tests(
     """Put together what the tests came to, and check that every host still runs the release that was tested."""
     catalogue = resources.catalogue_of(service)
     _refuse_changed(catalogue, environment, artifact, assets)
-    rule = voting.sign_off_rule(catalogue.board, catalogue.service, environment)
+    begun = as_begun(catalogue, chain_entries())
+    rule = voting.sign_off_rule(begun.board, begun.service, environment)
     return EnvironmentTested(
         environment=environment,
         service=service,
@@ -231,7 +233,8 @@ def prepare_sign_off(
 ) -> list[dict[str, Any]]:
     """Prepare one ballot for each person who signs the environment off, or for their delegate."""
     catalogue = resources.catalogue_of(service)
-    rule = voting.sign_off_rule(catalogue.board, catalogue.service, environment)
+    book = as_begun(catalogue, chain_entries()).board
+    rule = voting.sign_off_rule(book, catalogue.service, environment)
     if rule is None or tested.decide_by is None:
         return []
     body = before_asking(catalogue, plan) + render(
@@ -249,7 +252,7 @@ def prepare_sign_off(
     )
     questions = ballots(
         rule,
-        catalogue.board,
+        book,
         f"Sign off {catalogue.service.title} {plan.version} in {environment}",
         body,
         tested.digest,

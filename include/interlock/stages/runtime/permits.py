@@ -18,7 +18,7 @@ from interlock.adapters.permits.issuer import Admission, Closing, PermitIssuer
 from interlock.domain.calendars import stops
 from interlock.domain.calendars.stops import STOPS, EmergencyStop, refuse_halted, stops_in_force
 from interlock.domain.catalogue import PRODUCTION, Service, ServiceCatalogue
-from interlock.domain.change.amended import amendments_of, began_with, digest_bound_to, tightened_thresholds
+from interlock.domain.change.amended import amendments_of, as_begun, began_with, digest_bound_to, tightened_thresholds
 from interlock.domain.dag_names import RECONCILE
 from interlock.domain.errors import PolicyViolation, ReleaseError
 from interlock.domain.ledger import interventions
@@ -404,7 +404,7 @@ def circumstances(
         about = findings_about(ledger.entries(INSTALLATION, kind=FINDING), this_chain())
         of_version = standing(ledger, plan, this_chain(), entries)
     read = read_for_permit(plan, entries)
-    recorded = by_its_chain(catalogue, plan, entries, partial(count_sign_off, catalogue))
+    recorded = by_its_chain(catalogue, plan, entries, partial(count_sign_off, as_begun(catalogue, entries)))
     return Circumstances(
         decision=decision,
         **_judged_again(entries, catalogue),

@@ -4697,6 +4697,7 @@ export interface components {
             /**
              * People
              * @description People of board.yaml, one ballot each
+             * @default []
              */
             people: string[];
             /**
@@ -4705,6 +4706,12 @@ export interface components {
              * @default 1
              */
             quorum: number;
+            /**
+             * Roles
+             * @description One ballot for each person who has one of these roles in board.yaml when the release begins
+             * @default []
+             */
+            roles: string[];
             /**
              * Title
              * @description What these people are called, such as User acceptance testers
