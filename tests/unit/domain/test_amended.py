@@ -78,7 +78,7 @@ def edited_or_not(*edits: Edit) -> ServiceCatalogue:
     """Return the catalogue after edits; edits that contradict each other are no example."""
     try:
         return edited(*edits)
-    except (ValueError, KeyError):
+    except (ValueError, LookupError):
         reject()
 
 
