@@ -1,11 +1,12 @@
-"""Measure how long the page Board waits for its API, for an organisation of some size.
+"""Measure how long the pages Board, Timeline, Measures and Release wait for the API, for an organisation of some size.
 
   python -m benchmarks.board [--services 1000] [--entries 100000] [--rounds 100] [--write PAGE]
 
-It makes a catalogue of services with four environments each, 50 trains and 200 calendars, and a PostgreSQL with a
-ledger: releases of 80 entries each, a fifth of all entries in the installation's chain, marks, findings, a stop. One in
-twenty services has a release under way. Between two requests, a release ends. Each request is what the route does for
-a reader of all services, without HTTP and without the question which Dags the reader may read.
+It makes a catalogue of services with four environments each, a train for twenty services and a calendar for five, and a
+PostgreSQL with a ledger: releases of 80 entries each, a fifth of all entries in the installation's chain, marks,
+findings, five bookings of each environment. One in twenty services has a release under way. Between two requests, a
+release ends. Each request is what the route does for a reader of all services, without HTTP and without the question
+which Dags the reader may read.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from psycopg2.extras import execute_values
+from pydantic import BaseModel
 
 from benchmarks.ledger import OF_A_RELEASE
 from benchmarks.schedule import make_catalogue, service
@@ -30,21 +34,37 @@ from benchmarks.table import machine, publish
 from interlock.adapters.calendars.copies import CopiesThere
 from interlock.adapters.ledger.ledger import open_ledger
 from interlock.adapters.overview.plans import KnownPlans
+from interlock.console.api import forecast, measures, timeline
 from interlock.console.api.board import Filters, Overview
+from interlock.console.api.measures import MeasuredOverview
+from interlock.console.pages import schedule
+from interlock.domain.calendars.bookings import booking_chain
 from interlock.domain.canonical import canonical_bytes
 from interlock.domain.dag_names import dag_of_release
 from interlock.domain.ledger.chain import INSTALLATION, next_entry, release_chain
 from interlock.domain.ledger.kinds import (
+    ACCEPTANCE_DECIDED,
+    ARTIFACT_BUILT,
     ATTEMPT_REFUSED,
+    BOARD_DECIDED,
+    COMMUNICATION_RECORDED,
+    ENVIRONMENT_BOOKED,
+    ENVIRONMENT_FREED,
     FINDING,
     PATH_DEPLOYED,
+    PLAN_MADE,
     RELEASE_ENDED,
+    RELEASE_REQUESTED,
+    ROLLOUT_FROZEN,
     TEST_DEPLOYED,
+    VERIFICATION_JUDGED,
     VERSION_MARKED_BAD,
+    WAVE_DEPLOYED,
 )
 from interlock.domain.overview.board import Flight, Seen, flight_of
 from interlock.estate.settings import Settings
 from interlock.estate.stack import postgres
+from tests.factories.releases import plan, rollout
 from tests.integration.ledger_server import ledger_connection, ledger_server
 
 MORE = """\
@@ -62,6 +82,14 @@ MORE = """\
     deploy_root: srv/bike-shop
   production:
 """
+ENVIRONMENTS = ("test", "integration", "staging", "production")
+PASSED = {
+    **{0: RELEASE_REQUESTED, 5: PLAN_MADE, 10: ARTIFACT_BUILT, 48: ACCEPTANCE_DECIDED},
+    **{50: ROLLOUT_FROZEN, 60: BOARD_DECIDED, 65: COMMUNICATION_RECORDED, 70: WAVE_DEPLOYED, 78: VERIFICATION_JUDGED},
+}
+"""At which place of its chain a release passes its milestones."""
+RECORDS = {PLAN_MADE: plan().to_xcom(), ROLLOUT_FROZEN: rollout().to_xcom()}
+"""What its entries have; of others, only what is measured."""
 EVERYTHING = Filters("", frozenset(), frozenset(), frozenset(), frozenset())
 COLUMNS = ("chain", "sequence", "at", "actor", "kind", "key", "payload", "previous", "hash")
 Told = tuple[str, dict[str, Any]]
@@ -73,11 +101,13 @@ def add_environments(folder: Path) -> None:
         path.write_text(path.read_text().replace("  production:\n", MORE, 1))
 
 
-def of_release(number: int) -> Iterator[Told]:
-    """Yield the entries of a release: notes, and what it deployed before production."""
+def of_release(number: int, name: str) -> Iterator[Told]:
+    """Yield the entries of a release: notes, its milestones, and what it deployed before production."""
     ran = [{"host": "127.20.0.11", "outcome": "deployed", "after": f"1.{number}.0-0123456789ab"}]
     for place in range(OF_A_RELEASE):
-        if place in (20, 30, 40):
+        if place in PASSED:
+            yield PASSED[place], {**RECORDS.get(PASSED[place], {}), "service": name, "change_type": "normal"}
+        elif place in (20, 30, 40):
             environment = {20: "test", 30: "integration", 40: "staging"}[place]
             kind = TEST_DEPLOYED if environment == "test" else PATH_DEPLOYED
             yield kind, {"environment": environment, "results": ran, "base_urls": []}
@@ -89,6 +119,7 @@ def ended(number: int, services: int) -> Told:
     """Return the end of a release."""
     name, run = service(number % services), f"{dag_of_release(service(number % services))}/{number}"
     told = {"run": run, "service": name, "version": f"1.{number}.0", "change_type": "normal", "planned": True}
+    told["began"] = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
     return RELEASE_ENDED, {**told, "outcome": "backed_out" if number % 10 == 9 else "deployed"}
 
 
@@ -106,6 +137,17 @@ def of_installation(releases: int, services: int, entries: int) -> Iterator[Told
             yield FINDING, {"what": "A host runs another release.", "found": "host", "evidence": evidence}
         else:
             yield ATTEMPT_REFUSED, {"what": "Somebody tried something", "number": number}
+
+
+def of_bookings(service_name: str, environment: str, releases: int) -> Iterator[Told]:
+    """Yield the bookings of an environment of a service: each release had it, and gave it back."""
+    since = datetime.now(UTC) - timedelta(days=1)
+    for number in range(releases):
+        holder = release_chain(dag_of_release(service_name), str(number))
+        held = {"environment": environment, "service": service_name, "holder": holder, "version": f"1.{number}.0"}
+        booked = {**held, "by": "rita", "since": since.isoformat(), "until": (since + timedelta(hours=1)).isoformat()}
+        yield ENVIRONMENT_BOOKED, booked
+        yield ENVIRONMENT_FREED, held
 
 
 def rows_of(chain: str, told: Iterator[Told], count: int) -> Iterator[list[Any]]:
@@ -126,13 +168,20 @@ def fill(settings: Settings, entries: int, services: int) -> tuple[int, int]:
     with closing(postgres.connect(settings, postgres.LEDGER)) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE ledger.entries DISABLE TRIGGER linked")
         for number in range(releases):
-            chain = release_chain(dag_of_release(service(number % services)), str(number))
-            execute_values(cursor, statement, list(rows_of(chain, of_release(number), OF_A_RELEASE)), page_size=1000)
+            name = service(number % services)
+            chain = release_chain(dag_of_release(name), str(number))
+            execute_values(
+                cursor, statement, list(rows_of(chain, of_release(number, name), OF_A_RELEASE)), page_size=1000
+            )
+        for name in map(service, range(services)):
+            for environment in ENVIRONMENTS:
+                rows = list(rows_of(booking_chain(environment, name), of_bookings(name, environment, 5), 10))
+                execute_values(cursor, statement, rows, page_size=1000)
         installation = of_installation(releases, services, of_all)
         execute_values(cursor, statement, list(rows_of(INSTALLATION, installation, of_all)), page_size=1000)
         cursor.execute("ALTER TABLE ledger.entries ENABLE TRIGGER linked")
         cursor.execute("ANALYZE ledger.entries")
-    return releases * OF_A_RELEASE + of_all, releases
+    return releases * OF_A_RELEASE + of_all + services * len(ENVIRONMENTS) * 10, releases
 
 
 def under_way(services: int) -> dict[str, list[Flight]]:
@@ -142,6 +191,32 @@ def under_way(services: int) -> dict[str, list[Flight]]:
     dags = [dag_of_release(service(number)) for number in range(0, services, 20)]
     return {
         dag: [flight_of(dag_id=dag, run_id="now", since=None, tasks=tasks, rollback=False, **about)] for dag in dags
+    }
+
+
+def others(
+    overview: Overview, readable: frozenset[str], opened: Callable[[], Any]
+) -> dict[str, Callable[[], BaseModel]]:
+    """Return further routes, as a reader of all services asks for them: without what only Airflow's database knows."""
+    state = SimpleNamespace(overview=overview, open_ledger=opened, measured=MeasuredOverview(opened))
+    request: Any = SimpleNamespace(app=SimpleNamespace(state=state))
+    now = datetime.now(UTC)
+    for module in (timeline, forecast):
+        module.readable_dags = lambda user: readable  # type: ignore[attr-defined]
+    measures._readable = lambda request, user: request.app.state.measured.releases(readable)
+    named = {"unpaused": frozenset, "runs_under_way": frozenset, "_readable": lambda found, user: list(found)}
+    for name, answer in named.items():
+        setattr(schedule, name, answer)
+    first = dag_of_release(service(0))
+    return {
+        **{
+            f"Timeline of a month, by {by}": partial(
+                timeline.timeline, request, None, now - timedelta(days=8), now + timedelta(days=23), by
+            )
+            for by in ("service", "owner", "environment")
+        },
+        "Measures of a quarter": lambda: measures.measures(request, None, measures.Asked()),
+        "Forecast of a release": lambda: forecast.forecast(request, None, first, "0"),
     }
 
 
@@ -161,10 +236,11 @@ def measure(folder: Path, settings: Settings, options: argparse.Namespace, relea
     )
     readable = frozenset(dag_of_release(service(number)) for number in range(options.services))
     drifting = Filters("", frozenset(), frozenset(), frozenset(), frozenset({"drift"}))
-    kinds = {
-        "A page of 50 services": (EVERYTHING, 50, 0),
-        "The last page of 100": (EVERYTHING, 100, options.services - 100),
-        "One state of all services": (drifting, 50, 0),
+    kinds: dict[str, Callable[[], Any]] = {
+        "A page of 50 services": lambda: overview.page(readable, EVERYTHING, 50, 0),
+        "The last page of 100": lambda: overview.page(readable, EVERYTHING, 100, max(0, options.services - 100)),
+        "One state of all services": lambda: overview.page(readable, drifting, 50, 0),
+        **others(overview, readable, lambda: open_ledger(ledger_connection(settings))),
     }
     began, worked = time.perf_counter(), time.process_time()
     first = overview.page(readable, EVERYTHING, 50, 0)
@@ -184,9 +260,9 @@ def measure(folder: Path, settings: Settings, options: argparse.Namespace, relea
         for number in range(options.rounds):
             kind, payload = ended(releases + number, options.services)
             writer.append(INSTALLATION, kind, payload, actor="bench", key=f"more/{number}")
-            for what, (wanted, limit, offset) in kinds.items():
+            for what, answer in kinds.items():
                 began, worked = time.perf_counter(), time.process_time()
-                overview.page(readable, wanted, limit, offset).model_dump_json()
+                answer().model_dump_json()
                 took, work = time.perf_counter() - began, time.process_time() - worked
                 found.setdefault(f"{what} (ms)", []).append(1000 * took)
                 found.setdefault(f"{what} (ms of a processor)", []).append(1000 * work)
@@ -204,7 +280,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as name, ledger_server(Path(name, "state")) as settings:
         folder = Path(name, "catalogue")
         folder.mkdir()
-        make_catalogue(folder, options.services, 50, 200)
+        make_catalogue(folder, options.services, max(1, options.services // 20), max(1, options.services // 5))
         add_environments(folder)
         written, releases = fill(settings, options.entries, options.services)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

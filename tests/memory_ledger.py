@@ -97,6 +97,10 @@ class MemoryLedger:
         """Return the names of all chains that begin so."""
         return tuple(sorted(chain for chain in self.kept if chain.startswith(beginning)))
 
+    def began(self, beginning: str) -> dict[str, datetime]:
+        """Return when each chain with a prefix began."""
+        return {chain: self.kept[chain][0].at for chain in self.chains(beginning) if self.kept[chain]}
+
     def check(self, chain: str, keys: object = ()) -> Break | None:
         """Return the first place where a chain does not hold."""
         return first_break(chain, [*self.kept.get(chain, ())], heads=[])

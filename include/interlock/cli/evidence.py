@@ -53,7 +53,7 @@ def write(run: str, destination: Path) -> Packed:
 def parsed(run: str, ledger: Ledger) -> tuple[str, str]:
     """Return Dag id and run id of a release that has a chain; AssetMissing lists the latest releases."""
     chain = PREFIX + run.strip().removeprefix(PREFIX)
-    there = [name for name in ledger.chains() if name.startswith(PREFIX)]
+    there = ledger.chains(PREFIX)
     if chain not in there:
         listed = "".join(f"  {name.removeprefix(PREFIX)}\n" for name in there[-SHOWN:])
         raise AssetMissing(

@@ -16,7 +16,7 @@ from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS, dag_of_train
 from interlock.domain.ledger.chain import INSTALLATION, Chains
 from interlock.domain.ledger.kinds import CONFLICTS_FOUND, PLAN_MADE, RELEASE_ENDED
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.runs import CHAINS, run_of
 from interlock.domain.trains.cadence import Departure
 
 from .conflicts import longest_of
@@ -114,7 +114,7 @@ def noted_clashes(ledger: Chains, going: Iterable[TrainHistory], under_way: Coll
     """
     departs = {one.chain: one.planned_run.departure for one in going if one.planned_run is not None}
     ended = {str(entry.payload["run"]) for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
-    for chain in ledger.chains():
+    for chain in ledger.chains(CHAINS):
         run = "/".join(run_of(chain) or ())
         of_train = run.startswith(TRAINS)
         if not run or (chain not in departs if of_train else not _goes_on(run, ended, under_way)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from interlock.domain.calendars.bookings import PREFIX, standing
+from interlock.domain.calendars.bookings import standing_bookings
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.conflicts import (
     USUAL,
@@ -80,9 +80,8 @@ def taken(
 
 
 def _booked(ledger: Chains, but: str) -> Iterator[Taken]:
-    for chain in ledger.chains():
-        booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
-        if booking is not None and booking.holder != but:
+    for _, booking in standing_bookings(ledger):
+        if booking.holder != but:
             yield Taken(
                 service=booking.service,
                 environment=booking.environment,

@@ -16,7 +16,7 @@ from interlock.adapters.trains.history import (
     planned_as,
     train_histories,
 )
-from interlock.domain.calendars.bookings import PREFIX, standing
+from interlock.domain.calendars.bookings import standing_bookings
 from interlock.domain.calendars.calendar import Calendars
 from interlock.domain.calendars.conflicts import USUAL
 from interlock.domain.calendars.entry_times import in_utc
@@ -25,10 +25,9 @@ from interlock.domain.catalogue import PRODUCTION, Catalogue
 from interlock.domain.catalogue.calendar_file import Scope, zone_of
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import RELEASES, ROLLBACKS, TRAINS, dag_of_train
-from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import INSTALLATION, Chains, Entry, release_chain
 from interlock.domain.ledger.kinds import RELEASE_ENDED
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.runs import CHAINS, run_of
 from interlock.domain.trains.arrivals import Arrival, PassengerOutcome
 from interlock.domain.trains.cadence import Departure
 from interlock.domain.trains.manifest import PlannedRun, manifest_in
@@ -343,11 +342,9 @@ def _find_milestones(trains: Mapping[str, Train]) -> Iterator[Item]:
 
 def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datetime) -> Iterator[Item]:
     """Yield the bookings of releases that are in progress."""
-    for chain in ledger.chains():
-        booking = standing(ledger.entries(chain)).booking if chain.startswith(PREFIX) else None
-        run = run_of(booking.holder) if booking is not None else None
-        is_held = run is not None and (under_way is None or "/".join(run) in under_way)
-        if booking is not None and run is not None and is_held:
+    for chain, booking in standing_bookings(ledger):
+        run = run_of(booking.holder)
+        if run is not None and (under_way is None or "/".join(run) in under_way):
             yield Item(
                 id=chain,
                 kind="booking",
@@ -364,16 +361,16 @@ def _find_bookings(ledger: Chains, under_way: Collection[str] | None, now: datet
 
 def _find_releases(ledger: Chains, since: datetime) -> Iterator[Item]:
     """Yield the releases that ended after an instant."""
-    for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED):
-        if entry.at <= since:
-            continue
+    ended = [entry for entry in ledger.entries(INSTALLATION, kind=RELEASE_ENDED) if entry.at > since]
+    began = ledger.began(CHAINS) if any("began" not in entry.payload for entry in ended) else {}
+    for entry in ended:
         told = entry.payload
         dag_id, _, run_id = str(told["run"]).partition("/")
         yield Item(
             id=str(told["run"]),
             kind="release",
             title=f"{told['service']} {told['version']}: {str(told['outcome']).replace('_', ' ')}",
-            start=_began(ledger, entry, release_chain(dag_id, run_id)),
+            start=_began(entry, began.get(release_chain(dag_id, run_id))),
             end=entry.at,
             about=f"A {told['change_type']} change",
             state=str(told["outcome"]),
@@ -383,15 +380,11 @@ def _find_releases(ledger: Chains, since: datetime) -> Iterator[Item]:
         )
 
 
-def _began(ledger: Chains, ended: Entry, chain: str) -> datetime:
+def _began(ended: Entry, first: datetime | None) -> datetime:
     """Return when a release began: as its end says, or by the first entry of its chain; else shortly before its end."""
     if began := ended.payload.get("began"):
         return datetime.fromisoformat(began)
-    try:
-        own = ledger.entries(chain)
-    except LedgerBroken:  # that is for reconcile to report: the calendar is still shown
-        own = ()
-    return own[0].at if own and own[0].at < ended.at else ended.at - A_WHILE
+    return first if first and first < ended.at else ended.at - A_WHILE
 
 
 def of_service(service: str, environment: str = PRODUCTION) -> Scope:

@@ -61,7 +61,7 @@ def past_releases(ledger: Ledger, store: ArtifactStore) -> tuple[tuple[ReleaseFa
     """Return the releases that have ended, the oldest first, and why some are left out."""
     reviewed = _reviewed(ledger.entries(INSTALLATION, kind=RELEASE_REVIEWED))
     found, left_out = [], []
-    for chain in (name for name in ledger.chains() if name.startswith(PREFIX)):
+    for chain in ledger.chains(PREFIX):
         try:
             entries = ledger.entries(chain)
         except LedgerBroken as error:

@@ -32,7 +32,7 @@ from interlock.domain.ledger.kinds import (
     PLAN_MADE,
     RELEASE_ENDED,
 )
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.runs import of_dag
 from interlock.domain.outcome import deployments
 from interlock.domain.outcome import marks as outcome_marks
 from interlock.domain.prebuilt.claims import Expected
@@ -112,9 +112,7 @@ class Platform:
         """Return what was accepted last, or rehearsed, since the train took the service last."""
         since = self._taken_last(train, service)
         found: tuple[datetime, Choice] | None = None
-        for chain in self._ledger.chains():
-            if (run := run_of(chain)) is None or run[0] != dag_of_release(service):
-                continue
+        for chain in self._ledger.chains(of_dag(dag_of_release(service))):
             entries = self._ledger.entries(chain)
             at = next((one.at for one in entries if one.kind == ACCEPTANCE_DECIDED and one.payload["approved"]), None)
             plan = next((one.payload for one in entries if one.kind == PLAN_MADE), None)
@@ -128,13 +126,11 @@ class Platform:
 
     def _taken_last(self, train: Train, service: str) -> datetime | None:
         """Return when the manifest was frozen with which the train sent a service last; None: it never did."""
-        dag_id = dag_of_train(train.name)
         found = []
-        for chain in self._ledger.chains():
-            if (run := run_of(chain)) and run[0] == dag_id:
-                entries = self._ledger.entries(chain)
-                if any(one.kind == PASSENGER_DEPARTED and one.payload["service"] == service for one in entries):
-                    found += [one.at for one in entries if one.kind == MANIFEST_FROZEN]
+        for chain in self._ledger.chains(of_dag(dag_of_train(train.name))):
+            entries = self._ledger.entries(chain)
+            if any(one.kind == PASSENGER_DEPARTED and one.payload["service"] == service for one in entries):
+                found += [one.at for one in entries if one.kind == MANIFEST_FROZEN]
         return max(found, default=None)
 
     def _boarded(

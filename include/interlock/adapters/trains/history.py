@@ -11,7 +11,7 @@ from interlock.domain.catalogue.train_file import Train
 from interlock.domain.dag_names import TRAINS
 from interlock.domain.ledger.chain import Chains, Entry
 from interlock.domain.ledger.kinds import TRAIN_ARRIVED, TRAIN_DEPARTED, TRAIN_OPENED, family
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.runs import CHAINS, run_of
 from interlock.domain.trains.arrivals import Arrival
 from interlock.domain.trains.cadence import planned_departures
 from interlock.domain.trains.manifest import PlannedRun
@@ -43,8 +43,7 @@ class TrainHistory:
 
 def train_histories(ledger: Chains) -> list[TrainHistory]:
     """Return all runs of trains with records."""
-    runs = ((chain, run_of(chain)) for chain in ledger.chains())
-    each = ((chain, run) for chain, run in runs if run is not None and run[0].startswith(TRAINS))
+    each = ((chain, run) for chain in ledger.chains(CHAINS + TRAINS) if (run := run_of(chain)))
     return [_history(chain, *run, ledger.entries(chain, kind=family(TRAIN_OPENED))) for chain, run in each]
 
 

@@ -8,7 +8,7 @@ waits in a freeze, keeps its booking beyond it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Model
 from interlock.domain.errors import PolicyViolation
-from interlock.domain.ledger.chain import Entry
+from interlock.domain.ledger.chain import Break, Chains, Entry, broken_by
 from interlock.domain.ledger.kinds import (
     ENVIRONMENT_BOOKED,
     ENVIRONMENT_EXTENDED,
@@ -75,6 +75,18 @@ class BookingDecision(Model):
 def booking_chain(environment: str, service: str) -> str:
     """Return the name of the chain with an environment's bookings."""
     return f"{PREFIX}{environment}/{service}"
+
+
+def standing_bookings(ledger: Chains) -> Iterator[tuple[str, Booking]]:
+    """Yield the chain of each environment that is booked, and its booking.
+
+    :raises LedgerBroken: such a chain is not intact.
+    """
+    for chain, entries in ledger.whole(ledger.chains(PREFIX)).items():
+        if isinstance(entries, Break):
+            raise broken_by(entries)
+        if booking := standing(entries).booking:
+            yield chain, booking
 
 
 def standing(entries: Iterable[Entry]) -> Standing:

@@ -7,7 +7,7 @@ chain proves its own order and completeness up to its last entry. The signed hea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
@@ -125,6 +125,8 @@ class Chains(Protocol):
 
     def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
     def chains(self, beginning: str = "") -> Sequence[str]: ...  # noqa: D102
+    def whole(self, chains: Collection[str]) -> Mapping[str, tuple[Entry, ...] | Break]: ...  # noqa: D102
+    def began(self, beginning: str) -> Mapping[str, datetime]: ...  # noqa: D102
 
 
 class Book(Chains, Protocol):

@@ -261,7 +261,7 @@ def _read_records(environment: str, fleets: Sequence[Fleet]) -> Records:
             for one in ledger.entries(INSTALLATION, kind=BASELINE_SEEN)
             if one.payload["environment"] == environment
         }
-        chains = [chain for chain in ledger.chains() if ledger_runs.run_of(chain)]
+        chains = ledger.chains(ledger_runs.CHAINS)
         for fleet in fleets:
             places = {(fleet.service.name, host.address) for host in fleet.hosts}
             found |= _read_chains(ledger, environment, places, _newest_chains(chains, fleet.service, ended), baselines)

@@ -73,7 +73,7 @@ def check_releases() -> int:
 
 def _find_own_dags(ledger: Ledger) -> frozenset[str]:
     """Return Interlock's own Dags, according to the catalogue's files (also broken ones) and the ledger."""
-    released = (run for chain in ledger.chains() if (run := ledger_runs.run_of(chain)))
+    released = (run for chain in ledger.chains(CHAINS) if (run := ledger_runs.run_of(chain)))
     return dags_of_catalogue(catalogue_folder()) | {dag_id for dag_id, _ in released}
 
 

@@ -12,7 +12,7 @@ from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import AlreadyRecorded, ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry, instant
 from interlock.domain.ledger.kinds import RELEASE_ENDED
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.runs import of_dag, run_of
 from interlock.domain.records import Outcome, PastRelease
 
 from . import resources
@@ -57,7 +57,8 @@ def ends_of_releases(ledger: Ledger) -> dict[str, datetime]:
 def chains_of(ledger: Ledger, service: str) -> dict[str, str]:
     """Return the chains of a service's releases and rollbacks, by Dag and run."""
     dags = dags_of_service(service)
-    return {"/".join(run): chain for chain in ledger.chains() if (run := run_of(chain)) and run[0] in dags}
+    chains = (chain for dag_id in dags for chain in ledger.chains(of_dag(dag_id)))
+    return {"/".join(run): chain for chain in chains if (run := run_of(chain))}
 
 
 def append_once(

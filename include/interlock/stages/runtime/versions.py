@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from interlock.adapters.hosts import smoke
 from interlock.adapters.permits.issuer import signed_permits
 from interlock.domain.catalogue import Policy, Service
-from interlock.domain.dag_names import dags_of_service
 from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
 from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import PERMIT_USED, RELEASE_ENDED, RELEASE_REQUESTED, ROLLOUT_FROZEN
-from interlock.domain.ledger.runs import run_of
 from interlock.domain.outcome import deployments, rollback
 from interlock.domain.outcome import marks as outcome_marks
 from interlock.domain.outcome.deployments import DeployedRelease
@@ -22,6 +20,7 @@ from interlock.domain.outcome.marks import MARKS
 from interlock.domain.records import RolloutPlan
 
 from . import resources
+from .history import chains_of
 
 if TYPE_CHECKING:
     from interlock.adapters.ledger.ledger import Ledger
@@ -120,11 +119,9 @@ def overtaken(ledger: Ledger, plan: RolloutPlan, own: str, entries: Sequence[Ent
 
 def _used_by_others(ledger: Ledger, plan: RolloutPlan, own: str, since: datetime) -> Iterator[Entry]:
     """Yield the permits that releases and rollbacks of the service used which had not ended by then; not its own."""
-    dags = dags_of_service(plan.service)
     ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_ENDED) if one.at <= since}
-    for chain in ledger.chains():
-        run = run_of(chain)
-        if chain != own and run is not None and run[0] in dags and "/".join(run) not in ended:
+    for run, chain in chains_of(ledger, plan.service).items():
+        if chain != own and run not in ended:
             yield from ledger.entries(chain, kind=PERMIT_USED)
 
 

@@ -22,7 +22,7 @@ from interlock.domain.errors import PolicyViolation
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.integrity import unsigned_since
 from interlock.domain.ledger.kinds import BOARD_DECIDED, FINDING, PASSENGER_ARRIVED, RELEASE_ENDED, TRAIN_PROVEN
-from interlock.domain.ledger.runs import run_of
+from interlock.domain.ledger.runs import of_dag, run_of
 from interlock.domain.records import Decision, RolloutPlan, TrainTicket
 from interlock.domain.trains.manifest import CONDUCTOR, Boarded, Manifest, manifest_in
 from interlock.domain.trains.passengers import describe_objection, describe_plan_objection, refuse_stranger
@@ -136,7 +136,7 @@ def running(service: str) -> list[str]:
     dag_id = dag_of_release(service)
     with resources.ledger() as ledger:
         ended = {one.payload["run"] for one in ledger.entries(INSTALLATION, kind=RELEASE_ENDED)}
-        runs = [run[1] for chain in ledger.chains() if (run := run_of(chain)) and run[0] == dag_id]
+        runs = [run[1] for chain in ledger.chains(of_dag(dag_id)) if (run := run_of(chain))]
     with resources.airflow_api() as api:
         return [run for run in runs if f"{dag_id}/{run}" not in ended and api.run_state(dag_id, run) == "running"]
 
