@@ -82,8 +82,8 @@ attacks: $(TESTED) ## try to get round the board, in every way we know (about ha
 faults: $(TESTED) ## break deployments to real SSH hosts at random moments (TRIALS=200, SEED=…)
 	@$(BIN)/python -m tests.faults --trials $(or $(TRIALS),200) $(if $(SEED),--seed $(SEED))
 
-chaos: tools $(TESTED) ## release without pause on a cluster whose components are killed, stopped and cut off (MINUTES=10, SEED=…)
-	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+chaos: tools $(TESTED) ## release without pause on a cluster whose components are killed, stopped and cut off (MINUTES=10, SEED=…, ONLY=broker)
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 migrations: $(TESTED) ## release generated pairs of versions that change a database, with faults (PAIRS=500, SEED=…)
 	@$(BIN)/python -m tests.migrations --pairs $(or $(PAIRS),500) $(if $(SEED),--seed $(SEED))

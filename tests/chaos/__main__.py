@@ -1,6 +1,6 @@
 """Release without pause on a cluster while its components die; then check what must hold. The last line counts.
 
-python -m tests.chaos [--minutes 10] [--seed N] [--folder DIR]
+python -m tests.chaos [--minutes 10] [--seed N] [--only KIND] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from interlock.estate.world import aws
 from tests.end_to_end.stack import Stack, running_stack
 from tests.integration.ledger_server import ledger_connection
 
-from .blows import Blows, may_cut
+from .blows import KINDS, Blows, may_cut
 from .checks import After
 from .office import Desk, Office
 from .services import SERVICES, catalogue_of_chaos, push_versions
@@ -39,6 +39,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument(
+        "--only", action="append", choices=[*KINDS], help="a kind of component to strike; others are not"
+    )
     parser.add_argument("--folder", type=Path, help="where the cluster's state stays afterwards")
     options = parser.parse_args()
     if not may_cut():
@@ -50,14 +53,14 @@ def main() -> int:
         folder = options.folder or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         with running_stack(folder / "stack", catalogue_of_chaos, network=NETWORK) as stack:
-            return run(stack, folder, options.minutes * 60, options.seed)
+            return run(stack, folder, options.minutes * 60, options.seed, options.only or [*KINDS])
 
 
 def say(sentence: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {sentence}", flush=True)
 
 
-def run(stack: Stack, folder: Path, seconds: float, seed: int) -> int:
+def run(stack: Stack, folder: Path, seconds: float, seed: int, kinds: Sequence[str]) -> int:
     """Let the office work and strike for some seconds; let all recover; check. Return the exit code."""
     rng = random.Random(seed)
     versions = push_versions(stack.settings, folder / "source", VERSIONS)
@@ -67,7 +70,7 @@ def run(stack: Stack, folder: Path, seconds: float, seed: int) -> int:
             own.configure()
             hosts += sorted(own.hosts(), key=lambda host: host.address)
     office = Office(stack, random.Random(seed), say, [Desk(service, list(versions)) for service in SERVICES])
-    blows = Blows(stack.settings, hosts, rng, say)
+    blows = Blows(stack.settings, hosts, rng, say, kinds)
     office.open()
     try:
         give_up = time.monotonic() + seconds

@@ -7,21 +7,24 @@ there, for as long as the blow lasts.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import psutil
+import redis
 from botocore.exceptions import BotoCoreError, ClientError
 
 from interlock.estate.settings import Settings
 from interlock.estate.stack import process_supervisor
+from interlock.estate.stack.cluster_servers import broker_url_file
 from interlock.estate.world import aws
 from interlock.estate.world.processes import of_hosts
 
@@ -69,24 +72,45 @@ def abort(ports: Iterable[int], *, address: str = "") -> None:
         subprocess.run(["ss", "--kill", "--tcp", "state", "connected", " or ".join(wanted)], capture_output=True)
 
 
+def deliver_again(settings: Settings, but: Collection[str] = ()) -> set[str]:
+    """Have the broker deliver each task once more that a worker has and has not acknowledged.
+
+    Celery's broker does so after its visibility time-out, and when it takes a worker for lost: a task that runs is then
+    started a second time.
+
+    :param but: tasks of Celery that are not delivered again.
+    :return: the tasks of Celery that were.
+    """
+    delivered = set()
+    with suppress(redis.RedisError), closing(redis.Redis.from_url(broker_url_file(settings).read_text())) as broker:
+        for kept in broker.hvals("unacked"):  # kombu's format: message, exchange, routing key
+            message, _, queue = json.loads(kept)
+            if (task := message["headers"]["id"]) not in but:
+                broker.lpush(queue, json.dumps(message))
+                delivered.add(task)
+    return delivered
+
+
 @dataclass
 class Blows:
     """Strikes at random, and undoes at the end what does not pass by itself.
 
     :param told: is called with each blow, in a sentence.
+    :param kinds: of the components that are struck.
     """
 
     settings: Settings
     hosts: Sequence[aws.Instance]
     rng: random.Random
     told: Callable[[str], None]
+    kinds: Sequence[str] = tuple(KINDS)
     struck: list[tuple[str, str]] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _lasting: list[threading.Thread] = field(default_factory=list)
 
     def strike(self) -> None:
         """Do something to a random component."""
-        kind = self.rng.choice(list(KINDS))
+        kind = self.rng.choice(self.kinds)
         if kind == "host":
             return self._strike_host()
         if kind == "storage":
@@ -95,7 +119,7 @@ class Blows:
         else:
             name = f"{kind}-{self.rng.randint(1, KINDS[kind])}" if KINDS[kind] else kind
             choice = ["kill", "restart", "cut"] if kind == "postgres" else ["kill", "kill", "stop", "cut"]
-            blow = self.rng.choice([*choice, *(["kill alone"] if kind == "worker" else [])])
+            blow = self.rng.choice([*choice, *_FURTHER.get(kind, ())])
         seconds = self.rng.uniform(*(STOPPED if blow == "stop" else CUT))
         self._note(kind, blow, f"{name} is {_PAST[blow]}{f' for {seconds:.0f} s' if blow in ('stop', 'cut') else ''}")
         processes = processes_of(self.settings, name)
@@ -103,6 +127,8 @@ class Blows:
             send(processes, signal.SIGKILL)
         elif blow == "kill alone":
             send(_celery(processes), signal.SIGKILL)
+        elif blow == "deliver again":
+            deliver_again(self.settings)
         elif blow == "restart":
             send(processes[:1], signal.SIGINT)  # PostgreSQL's fast shutdown
         elif blow == "stop":
@@ -175,8 +201,11 @@ class Blows:
             self._power(host.address, on=True)
 
 
+_FURTHER = {"worker": ["kill alone"], "broker": ["deliver again", "deliver again"]}
+"""Blows that only one kind of component gets."""
 _PAST = {
     "kill": "killed",
+    "deliver again": "told to deliver again what workers have",
     "kill alone": "killed, and its tasks are not",
     "restart": "restarted",
     "stop": "stopped",
