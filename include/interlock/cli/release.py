@@ -66,6 +66,8 @@ def explain_and_tell(run: str, *, as_json: bool) -> None:
         print(f"- {act.what}{by}{f', until {act.until:%Y-%m-%d %H:%M} UTC' if act.until else ''}")
     if found.earliest:
         print(f"It moves by itself at {found.earliest:%Y-%m-%d %H:%M} UTC at the earliest.")
+    for incident in found.incidents:
+        print(f"Open incident: {incident}")
     for one in found.refusals:
         when = f"at its start, {one.at:%Y-%m-%d %H:%M} UTC" if one.at else "now"
         print(f"A wave would be refused {when}: {one.what} Who can change it: {one.who}. Next: {one.next_step}.")

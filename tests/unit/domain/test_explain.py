@@ -272,8 +272,8 @@ def test_the_queue_the_pause_and_the_end_are_said() -> None:
 
 def test_what_would_refuse_a_wave_now_is_said_early() -> None:
     stop = Refusal(what="Emergency stop in force: all.", rule="a stop halts", who="a person", next_step="lift it")
-    found = explain(Standing(now=NOW, state="running", refusals=(stop,)), {})
-    assert found.refusals == (stop,)
+    found = explain(Standing(now=NOW, state="running", refusals=(stop,), incidents=("INC-7",)), {})
+    assert (found.refusals, found.incidents) == ((stop,), ("INC-7",))
 
 
 def test_who_is_away_is_said_with_who_answers_instead() -> None:

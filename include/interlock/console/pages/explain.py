@@ -21,13 +21,15 @@ from interlock.domain.calendars.bookings import Standing as Bookings
 from interlock.domain.calendars.bookings import booking_chain, standing
 from interlock.domain.calendars.calendar import Calendars, may_change
 from interlock.domain.calendars.overrides import overridden
+from interlock.domain.calendars.stops import scopes_about
 from interlock.domain.catalogue import PRODUCTION, BoardBook, ServiceCatalogue
 from interlock.domain.catalogue.environment_path import FIRST
 from interlock.domain.dag_names import TRAINS
 from interlock.domain.errors import ReleaseError
 from interlock.domain.ledger.chain import INSTALLATION, Entry, release_chain
+from interlock.domain.ledger.events import open_incidents
 from interlock.domain.ledger.findings import findings_about
-from interlock.domain.ledger.kinds import FINDING, FREEZE_OVERRIDDEN, PLAN_MADE, WAVE_DEPLOYED
+from interlock.domain.ledger.kinds import FINDING, FREEZE_OVERRIDDEN, INCIDENT_SEEN, PLAN_MADE, WAVE_DEPLOYED
 from interlock.domain.ledger.reading import all_in, last_in, plan_in
 from interlock.domain.outcome.explain import Explanation, explain
 from interlock.domain.outcome.progress import Progress, progress_of
@@ -108,7 +110,7 @@ def _of_train(dag_id: str, ledger: Any, chain: str, entries: Sequence[Entry]) ->
     except ReleaseError as error:
         return {"refusals": (_unknown(error), *_refusals(objections.of_findings(findings)))}
     every = (objections.of_stops(found.stops), objections.of_freezes(found.freezes), objections.of_findings(findings))
-    return {"refusals": tuple(one for each in every for one in _refusals(each))}
+    return {"refusals": tuple(one for each in every for one in _refusals(each)), "incidents": found.incidents}
 
 
 def _of_release(
@@ -139,6 +141,9 @@ def _of_release(
         "holders": tuple(one for each in bookings.values() for one in _holders(each, chain)),
         "closed": tuple(about.closed(tuple(places), now)),
         "refusals": (*_refusals(soon), *_refusals(later, due)),
+        "incidents": open_incidents(
+            ledger.entries(INSTALLATION, kind=INCIDENT_SEEN), scopes_about(about.catalogue.service), now
+        ),
     }
 
 

@@ -103,11 +103,17 @@ def _of_any_environment(task: str) -> re.Pattern[str]:
 
 _OF_ENVIRONMENTS = tuple(_of_any_environment(asked.task) for asked in TABLE if "{environment}" in asked.task)
 _PATH_WAIVERS = _of_any_environment(ASK_PATH_WAIVERS)
+_SIGN_OFF = _of_any_environment(ASK_SIGN_OFF)
 
 
 def asks_people(task: str) -> bool:
     """Tell whether a task of a release, a rollback or a train asks people."""
     return task in ASKING or any(pattern.fullmatch(task) for pattern in _OF_ENVIRONMENTS)
+
+
+def decides_on_release(task: str) -> bool:
+    """Tell whether a task asks people to decide whether a release, or a train, goes on."""
+    return task in (ASK_MANAGEMENT, ASK_APPROVERS, ASK_BOARD, ASK_TRAIN_BOARD) or _SIGN_OFF.fullmatch(task) is not None
 
 
 def title_of(task: str) -> str:

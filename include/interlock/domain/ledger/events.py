@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from interlock.domain.canonical import Model, Sha256
 
-from .chain import Entry
+from .chain import Entry, instant
 from .kinds import INCIDENT_SEEN
 
 Said = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
@@ -93,16 +93,40 @@ class AnswerElsewhere(EventRead):
     at: AwareDatetime = Field(description="When, by the other system")
 
 
+class OpenIncident(Model):
+    """An incident of another system that is open."""
+
+    key: str = Field(description="Source, number, and when it opened")
+    what: str
+    scope: str
+    opened: AwareDatetime
+
+
+def which_are_open(entries: Iterable[Entry], now: datetime) -> tuple[OpenIncident, ...]:
+    """Return the incidents that are open.
+
+    :param entries: those about incidents, of the installation's chain.
+    """
+    last: dict[tuple[str, str], tuple[IncidentSeen, datetime]] = {}
+    for entry in entries:
+        if entry.kind == INCIDENT_SEEN:
+            seen = IncidentSeen.model_validate(entry.payload)
+            before = last.get((seen.source, seen.incident))
+            goes_on = before is not None and not before[0].ended and entry.at < before[0].until
+            last[seen.source, seen.incident] = seen, before[1] if before is not None and goes_on else entry.at
+    return tuple(
+        OpenIncident(
+            key=f"{seen.source}/{seen.incident}/{instant(opened)}", what=seen.what, scope=seen.scope, opened=opened
+        )
+        for seen, opened in last.values()
+        if not seen.ended and now < seen.until
+    )
+
+
 def open_incidents(entries: Iterable[Entry], scopes: Collection[str], now: datetime) -> tuple[str, ...]:
     """Return the incidents that are open, in words.
 
     :param entries: those about incidents, of the installation's chain.
     :param scopes: what they may be about; empty: anything.
     """
-    every = (IncidentSeen.model_validate(one.payload) for one in entries if one.kind == INCIDENT_SEEN)
-    last = {(seen.source, seen.incident): seen for seen in every}
-    return tuple(
-        seen.what
-        for seen in last.values()
-        if not seen.ended and now < seen.until and (not scopes or seen.scope in scopes)
-    )
+    return tuple(one.what for one in which_are_open(entries, now) if not scopes or one.scope in scopes)

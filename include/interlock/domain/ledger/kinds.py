@@ -137,6 +137,11 @@ QUESTION_MAILED = _kind(
     "People asked by e-mail",
     "Who was sent a mail with a link to a question when it was asked.",
 )
+INCIDENT_TOLD = _kind(
+    "incident.told",
+    "People told of an incident",
+    "Who was sent a mail about an incident of another system that opened after they were asked about the release.",
+)
 CHAT_SAID = _kind(
     "chat.said",
     "Said in chat",

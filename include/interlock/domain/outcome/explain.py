@@ -54,6 +54,7 @@ class Explanation(Model):
     acts: tuple[Act, ...] = Field((), description="Of several about one task, one is enough")
     earliest: datetime | None = Field(None, description="When it moves by itself at the earliest; none: not known")
     refusals: tuple[Refusal, ...] = Field((), description="What would be refused if a wave began now, or at its start")
+    incidents: tuple[str, ...] = Field((), description="Open incidents of other systems; they hold nothing back")
 
 
 class _Obstacle(NamedTuple):
@@ -80,7 +81,7 @@ def explain(standing: Standing, names: Mapping[str, str]) -> Explanation:
     if not halted and (moves := _movement(standing, nothing_else=not held)):
         besides = " ".join(one.sentence for one in held)
         why = " ".join(filter(None, (f"It moves: {moves}.", besides and f"Besides: {besides}", failed)))
-        return Explanation(state="moves", why=why, acts=acts, refusals=standing.refusals)
+        return Explanation(state="moves", why=why, acts=acts, refusals=standing.refusals, incidents=standing.incidents)
     by_itself = [act.until for act in acts if act.kind in ("wait", "retry") and act.until is not None]
     return Explanation(
         state="stuck" if halted or all(one.helpless for one in found) else "waits",
@@ -88,6 +89,7 @@ def explain(standing: Standing, names: Mapping[str, str]) -> Explanation:
         acts=acts,
         earliest=None if halted else min(by_itself, default=None),
         refusals=standing.refusals,
+        incidents=standing.incidents,
     )
 
 

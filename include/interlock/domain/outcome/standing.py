@@ -115,3 +115,4 @@ class Standing(Model):
     away: tuple[Away, ...] = ()
     gone: tuple[str, ...] = Field((), description="User names that are asked, and that board.yaml does not have")
     refusals: tuple[Refusal, ...] = Field((), description="What would refuse a permit, now or at its start")
+    incidents: tuple[str, ...] = Field((), description="Open incidents of other systems about it")

@@ -22,6 +22,7 @@ from interlock.stages.runtime.evidence import this_task
 from interlock.stages.runtime.notices import notify
 from interlock.stages.runtime.taskflow import stage_task, this_run
 
+from .told_incidents import tell_of_incidents
 from .watched_releases import watched_chains
 
 if TYPE_CHECKING:
@@ -49,13 +50,15 @@ def record_findings(ledger: Ledger, found: Iterable[Finding]) -> int:
 def tell_people() -> list[str]:
     """Send one e-mail about all findings, and one about all events that stopped something, that were not sent before.
 
-    They go to the people under findings.notify.
+    They go to the people under findings.notify. People who were asked about a release before an incident opened get one
+    about the incident.
     """
     now = datetime.now(UTC)
     with resources.ledger() as ledger:
         told = {(one.payload["chain"], one.payload["key"]) for one in ledger.entries(INSTALLATION, kind=FINDING_TOLD)}
         new: list[Entry] = []
-        for chain in (INSTALLATION, *watched_chains(ledger, now)):
+        watched = watched_chains(ledger, now)
+        for chain in (INSTALLATION, *watched):
             with suppress(LedgerBroken):
                 new += [one for one in ledger.entries(chain, kind=FINDING) if (chain, one.key) not in told]
         events: list[Entry] = []
@@ -66,6 +69,7 @@ def tell_people() -> list[str]:
         to = _tell(ledger, new, f"{counted(len(new), FINDING)} {about}", findings.mail_text(new))
         said = f"{counted(len(events), 'event')} of other systems stopped rollouts"
         to += _tell(ledger, events, said, findings.text_of_events(events))
+        to += tell_of_incidents(ledger, watched)
     return list(dict.fromkeys(to))
 
 

@@ -2216,6 +2216,12 @@ export interface components {
              */
             earliest: string | null;
             /**
+             * Incidents
+             * @description Open incidents of other systems; they hold nothing back
+             * @default []
+             */
+            incidents: string[];
+            /**
              * Refusals
              * @description What would be refused if a wave began now, or at its start
              * @default []
