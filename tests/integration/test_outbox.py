@@ -195,7 +195,7 @@ def test_a_process_that_was_overtaken_changes_no_row(ledger: Ledger, signer: Sig
     told = delivery.found(Remote(reference="a", number="CHG1", told=Cursor(3, 0)))
     assert outbox.keep(version, told) == version + 1
     assert outbox.keep(version, delivery) is None
-    (kept,) = outbox.all(chain=chain)
+    (kept,) = outbox.all(chains=[chain])
     assert (kept.number, kept.told) == ("CHG1", Cursor(3, 0))
     assert isinstance(kept, Delivery)
 
@@ -310,3 +310,10 @@ def test_the_api_says_what_was_refused_and_why_to_those_who_may_read_the_release
     assert (second.state, second.reason) == ("waiting", "")
     assert asked("release_bike_shop", state=["refused"], dag_id=run[0], dag_run_id=run[1]) == [first]
     assert asked("release_bike_shop", state=["told"]) == asked("release_till") == []
+    every = [one for one in outbox.all() if one.chain.startswith("release/release_bike_shop/")]
+    pages = [outbox.page(["release_bike_shop"], limit=1, offset=number) for number in range(2)]
+    assert [page for page, _ in pages] == [(one,) for one in every[:2]]
+    assert {total for _, total in pages} == {len(every)}
+    for one in every[:20]:
+        found, _ = outbox.page(["release_bike_shop"], states=[one.state], chain=one.chain, limit=99, offset=0)
+        assert one in found, "the database and Delivery.state agree"

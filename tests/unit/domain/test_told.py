@@ -21,7 +21,9 @@ from interlock.domain.outbox.delivery import (
     Remote,
     correlation_of,
 )
-from interlock.domain.outbox.facts import records_of, statements
+from interlock.domain.outbox.facts import Phase, records_of, statements
+from interlock.domain.outbox.systems_file import States
+from interlock.domain.outbox.way import next_state, states_ahead
 from tests.factories.told_releases import chain_of, chained, signed, steps
 
 CHAIN = chain_of(1)
@@ -185,3 +187,34 @@ def test_the_defects_of_a_release_are_those_of_its_quality_reports() -> None:
     assert told["planned"].change.defects == ()
     known = {one.id: one.state for one in told["frozen"].change.defects}
     assert known == {"bike-shop-1": "fixed", "bike-shop-2": "new"}
+
+
+STATES = States.model_validate(
+    {
+        **{"planned": "new", "assessed": ["assess", "authorize"], "scheduled": "scheduled"},
+        **{"implementing": "implement", "review": "review", "closed": "closed", "cancelled": ["stop", "cancelled"]},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("phase", "at", "ahead"),
+    [
+        ("scheduled", "new", ("assess", "authorize", "scheduled")),
+        ("assessed", "assess", ("authorize",)),
+        ("assessed", "authorize", ()),
+        ("assessed", "review", ()),
+        ("assessed", "on hold", ("new", "assess", "authorize")),
+        ("cancelled", "review", ("stop", "cancelled")),
+        ("cancelled", "cancelled", ()),
+    ],
+)
+def test_the_states_ahead_of_a_record_are_those_to_its_phase(phase: Phase, at: str, ahead: tuple[str, ...]) -> None:
+    assert states_ahead(STATES, phase, at) == ahead
+
+
+def test_a_record_goes_as_far_as_it_may_and_not_in_circles() -> None:
+    ahead = ("assess", "authorize", "scheduled")
+    assert next_state(ahead, lambda _: True, {"new"}) == "scheduled"
+    assert next_state(ahead, {"assess", "authorize"}.__contains__, {"new"}) == "authorize"
+    assert next_state(ahead, {"assess"}.__contains__, {"new", "assess"}) == ""

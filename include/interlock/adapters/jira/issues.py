@@ -18,6 +18,7 @@ from interlock.domain.errors import DeliveryRefused
 from interlock.domain.outbox.delivery import Cursor, Remote
 from interlock.domain.outbox.facts import Change, Document, Statement
 from interlock.domain.outbox.systems_file import Jira
+from interlock.domain.outbox.way import next_state, states_ahead
 
 from .defects import Defects
 from .site import Issue, Site, issue_path
@@ -112,20 +113,15 @@ class Issues:
 
     def _way(self, remote: Remote, statement: Statement) -> Iterator[tuple[str, str]]:
         """Yield the statuses that an issue goes through, each with the transition to it."""
-        described, phase = self._described.states, statement.change.phase
-        wanted = getattr(described, phase)[-1]
-        order = described.in_order if phase != "cancelled" else described.cancelled
         at = remote.state or self._site.issue(remote.reference, _FIELDS).fields.status.name
         seen = {at}
-        while at != wanted and not (at in order and order.index(at) > order.index(wanted)):
+        while ahead := states_ahead(self._described.states, statement.change.phase, at):
             possible = self._site.transitions(remote.reference)
-            between = order[order.index(at) + 1 if at in order else 0 : order.index(wanted)]
-            ways = [wanted, *reversed(between)]
-            at = next((one for one in ways if one in possible and one not in seen), "")
+            at = next_state(ahead, possible.__contains__, seen)
             if not at and statement.is_late:
                 return
             if not at:
-                raise self._kept(remote, wanted, possible)
+                raise self._kept(remote, ahead[-1], possible)
             yield at, possible[at]
             seen.add(at)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     cast,
     func,
     or_,
@@ -191,13 +192,29 @@ class Outbox:
             connection.execute(update(_ROWS).where(row).values({**unsaid, **again}))
         return tuple(rows)
 
-    def all(self, *, chain: str = "") -> tuple[Delivery, ...]:
-        """Return all deliveries, or those of a release; the ones with an error first."""
-        query = _SELECT.order_by(_ROWS.c.error == "", _ROWS.c.system, _ROWS.c.chain)
-        if chain:
-            query = query.where(_ROWS.c.chain == chain)
+    def all(self, *, chains: Collection[str] | None = None) -> tuple[Delivery, ...]:
+        """Return all deliveries, or those of some releases; the ones with an error first."""
+        query = _SELECT.order_by(*_ERRORS_FIRST)
+        if chains is not None:
+            query = query.where(_ROWS.c.chain.in_(chains))
         with self._ledger.writing() as connection:
             return tuple(map(_delivery, connection.execute(query)))
+
+    def page(
+        self, dags: Collection[str], *, states: Collection[str] = (), chain: str = "", limit: int, offset: int
+    ) -> tuple[tuple[Delivery, ...], int]:
+        """Return a page of the deliveries of some Dags, the ones with an error first; and how many there are.
+
+        :param states: by :attr:`Delivery.state`; empty: any.
+        :param chain: of a release; empty: of all.
+        """
+        wanted = [func.split_part(_ROWS.c.chain, "/", 2).in_(dags), _ROWS.c.chain.startswith(CHAINS, autoescape=True)]
+        wanted += [_STATE.in_(states)] if states else []
+        wanted += [_ROWS.c.chain == chain] if chain else []
+        query = _SELECT.where(*wanted).order_by(*_ERRORS_FIRST).limit(limit).offset(offset)
+        with self._ledger.writing() as connection:
+            total: int = connection.scalar(select(func.count()).select_from(_ROWS).where(*wanted)) or 0
+            return tuple(map(_delivery, connection.execute(query))), total
 
     def answered(self, system: str) -> None:
         """Note that a system answers."""
@@ -222,6 +239,13 @@ class Outbox:
         return until is not None
 
 
+_ERRORS_FIRST = (_ROWS.c.error == "", _ROWS.c.system, _ROWS.c.chain)
+_STATE: Any = case(  # as Delivery.state
+    (_ROWS.c.refused, "refused"),
+    (_ROWS.c.error != "", "failing"),
+    (or_(_ROWS.c.next_at.is_(None), _ROWS.c.confirm_at.is_not(None)), "told"),
+    else_="waiting",
+)
 _SELECT = select(*(column for column in _ROWS.c if column.name != "intent"), cast(_ROWS.c.intent, Text).label("intent"))
 
 

@@ -17,14 +17,13 @@ from interlock.domain.errors import ConditionUnmet, DeliveryRefused
 from interlock.domain.outbox.delivery import Cursor, Remote
 from interlock.domain.outbox.facts import Change, Statement
 from interlock.domain.outbox.systems_file import ServiceNow
+from interlock.domain.outbox.way import next_state, states_ahead
 
 from .instance import ATTACHMENTS, CHANGES, ChangeRow, NamedFile, NextStates, TaskRow
 
 MAX_SHORT = 160
 """Characters of a short description, as instances have it."""
 MAX_TEXT = 4000
-MAX_STEPS = 8
-"""States on the way to another one."""
 
 
 class Changes:
@@ -138,37 +137,28 @@ class Changes:
 
     def _way(self, remote: Remote, statement: Statement) -> Iterator[tuple[str, bool]]:
         """Yield the states that the change goes through, and whether each is the last; one empty: it stays."""
-        described, phase = self._described.states, statement.change.phase
-        wanted = getattr(described, phase)[-1]
-        order = described.in_order if phase != "cancelled" else described.cancelled
         at, seen = remote.state, {remote.state}
-        for _ in range(MAX_STEPS):
-            if at == wanted or (at in order and order.index(at) > order.index(wanted)):
-                yield "", True
-                return
+        while ahead := states_ahead(self._described.states, statement.change.phase, at):
             path = f"{CHANGES}/{remote.reference}/nextstates"
             found = self.api.read(path)
             next_states = self.api.parsed(NextStates, (found or {}).get("result"), f"GET {path}")
-            if next_states.may_go_to(wanted):
-                yield wanted, True
+            step = next_state(ahead, next_states.may_go_to, seen)
+            if not step and statement.is_late:
+                break
+            if not step:
+                raise self._kept(remote, next_states, at, ahead)
+            yield step, step == ahead[-1]
+            if step == ahead[-1]:
                 return
-            between = order[order.index(at) + 1 if at in order else 0 : order.index(wanted)]
-            step = next((one for one in reversed(between) if one not in seen and next_states.may_go_to(one)), None)
-            if step is None and statement.is_late:
-                yield "", True
-                return
-            if step is None:
-                raise self._kept(remote, next_states, at, wanted, [*between, wanted])
-            yield step, False
             at = step
             seen.add(step)
-        raise DeliveryRefused(f"{remote.number} does not reach the state {wanted} in {MAX_STEPS} steps.")
+        yield "", True
 
     def _kept(
-        self, remote: Remote, found: NextStates, at: str, wanted: str, ahead: Sequence[str]
+        self, remote: Remote, found: NextStates, at: str, ahead: Sequence[str]
     ) -> ConditionUnmet | DeliveryRefused:
         unmet = tuple(dict.fromkeys(name for state in ahead for name in found.unmet(state)))
-        what = f"{remote.number} cannot go from {found.label(at)} to {found.label(wanted)} in ServiceNow"
+        what = f"{remote.number} cannot go from {found.label(at)} to {found.label(ahead[-1])} in ServiceNow"
         if unmet:
             return ConditionUnmet(
                 f"{what} yet. Conditions that are not met: {', '.join(unmet)}.",

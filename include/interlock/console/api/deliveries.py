@@ -52,13 +52,11 @@ def deliveries(
     dag_run_id: Annotated[str, Query(max_length=600)] = "",
 ) -> DeliveryCollection:
     """Return what other systems were told of the releases that the user may read, and what they refused."""
-    readable = readable_dags(user)
+    chain = release_chain(dag_id, dag_run_id) if dag_id else ""
     with request.app.state.open_ledger() as ledger:
-        every = Outbox(ledger).all(chain=release_chain(dag_id, dag_run_id) if dag_id else "")
-    rows = [row for one in every if (row := _row(one)) and row.dag_id in readable and (not state or row.state in state)]
-    return DeliveryCollection(
-        deliveries=tuple(rows[offset : offset + limit]), total_entries=len(rows), at=datetime.now(UTC)
-    )
+        found, total = Outbox(ledger).page(readable_dags(user), states=state, chain=chain, limit=limit, offset=offset)
+    rows = tuple(row for one in found if (row := _row(one)))
+    return DeliveryCollection(deliveries=rows, total_entries=total, at=datetime.now(UTC))
 
 
 def _row(one: Delivery) -> DeliveryRow | None:

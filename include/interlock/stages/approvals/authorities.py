@@ -128,7 +128,7 @@ def _in_service_now(
     from interlock.adapters.servicenow.approvals import read_approvals
     from interlock.adapters.servicenow.instance import open_instance
 
-    row = next((one for one in Outbox(ledger).all(chain=frozen.chain) if one.system == system), None)
+    row = next((one for one in Outbox(ledger).all(chains=[frozen.chain]) if one.system == system), None)
     if row is None or not row.reference:
         why = f": {row.error}" if row is not None and row.error else "."
         return Standing(system, why=f"{system} has no change of this release yet{why}")

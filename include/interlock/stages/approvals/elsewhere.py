@@ -47,7 +47,7 @@ def _conflicts(entries: Sequence[Entry]) -> Iterator[Conflict]:
     if not asked:
         return
     with resources.ledger() as ledger:
-        rows = {one.system: one for one in Outbox(ledger).all(chain=entries[0].chain)}
+        rows = {one.system: one for one in Outbox(ledger).all(chains=[entries[0].chain])}
     for name, described in asked.items():
         try:
             yield from _of_change(name, described, rows.get(name))

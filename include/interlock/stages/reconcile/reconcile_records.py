@@ -27,7 +27,7 @@ def find_missing_records(ledger: Ledger, watched: Collection[str]) -> Iterator[F
     """
     resolved = ledger.among(watched, (POLICY_RESOLVED,))
     urgent = {one.chain for one in resolved if one.payload.get("change_type") == ChangeType.EMERGENCY}
-    numbers = _numbers(ledger) if urgent else {}
+    numbers = _numbers(ledger, urgent)
     for chain in sorted(urgent):
         entries = ledger.entries(chain)
         began = (one for one in entries if one.kind == PERMIT_ISSUED and one.payload["permit"]["purpose"] in BEGINS)
@@ -48,7 +48,7 @@ def settle_found_records(ledger: Ledger) -> None:
     """Record of each such finding that the record is there now."""
     every = ledger.entries(INSTALLATION, kind=FINDING)
     missing = [*unsettled(every, ledger.entries(INSTALLATION, kind=FINDING_SETTLED))]
-    numbers = _numbers(ledger) if missing else {}
+    numbers = _numbers(ledger, {str(finding.payload["evidence"]["release"]) for finding in missing})
     for finding in missing:
         about = finding.payload["evidence"]
         if number := numbers.get((about["system"], about["release"])):
@@ -57,8 +57,10 @@ def settle_found_records(ledger: Ledger) -> None:
             ledger.append(INSTALLATION, FINDING_SETTLED, said, actor=this_task(), key=key)
 
 
-def _numbers(ledger: Ledger) -> dict[tuple[str, str], str]:
-    """Return the number of each record, by system and chain; empty: it was not made."""
+def _numbers(ledger: Ledger, chains: Collection[str]) -> dict[tuple[str, str], str]:
+    """Return the number of each record of some releases, by system and chain; empty: it was not made."""
+    if not chains:
+        return {}
     from interlock.adapters.ledger.deliveries import Outbox  # not at the top: brings SQLAlchemy
 
-    return {(one.system, one.chain): one.number if one.reference else "" for one in Outbox(ledger).all()}
+    return {(one.system, one.chain): one.number if one.reference else "" for one in Outbox(ledger).all(chains=chains)}
