@@ -10,6 +10,8 @@ from interlock.domain.catalogue import ChangeType
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.chain import Entry, next_entry, release_chain
 from interlock.domain.records import Outcome
+from interlock.domain.trains.arrivals import Arrival
+from interlock.domain.trains.manifest import Boarded, Manifest
 from tests.unit.domain import samples
 
 BEGAN = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -55,6 +57,47 @@ def steps(
         yield kinds.BACK_OUT_DONE, samples.back_out(frozen).to_xcom()
     outcome = {"outcome": end, "stage": "verification", "reason": f"It was {end}.", "service": "bike-shop"}
     yield kinds.RELEASE_CLOSED, Outcome.model_validate({**outcome, "version": "1.1.0"}).to_xcom()
+
+
+def train_steps(*, departs: bool = True, lost: str = "") -> Iterator[Step]:
+    """Yield kind and payload of each fact of a train with two passengers, which has one change in the system snow.
+
+    :param departs: its board approves it.
+    :param lost: a service whose release is backed out.
+    """
+    versions = {"till": "1.4.0", "bike-shop": "2.0.0"}
+    boarded = [
+        Boarded(
+            **{"service": name, "version": version, "ref": f"v{version}", "commit": "a" * 40, "replaces": "1.0.0"},
+            **{"commits": 3, "risk": 20, "answers": {}, "summary": f"Sell with {name}", "why": "its newest tag"},
+            tickets=(f"SHOP-{len(name)}",),
+        )
+        for name, version in versions.items()
+    ]
+    about = {"train": "shops", "title": "Shops", "environment": "production", "change_type": "normal"}
+    manifest = Manifest.model_validate(
+        {
+            **{**about, "departure": BEGAN + timedelta(hours=1), "passengers": boarded, "requested_by": ("rita",)},
+            **{"one_decision": True, "file": "b" * 64, "records": {"snow": "mirror"}},
+        }
+    )
+    yield kinds.MANIFEST_FROZEN, {**manifest.to_xcom(), "digest": manifest.digest}
+    votes = [samples.vote("ben", "Approve" if departs else "Reject").model_dump(mode="json")]
+    decided = samples.decision("board", manifest.digest, approved=departs)
+    yield kinds.BOARD_DECIDED, {**decided.to_xcom(), "votes": votes, "train": {}}
+    outcomes = []
+    if departs:
+        yield kinds.TRAIN_DEPARTED, {**manifest.to_xcom(), "digest": manifest.digest}
+    for one in boarded:
+        told = {"service": one.service, "version": one.version, "run": f"release_{one.service}/r"}
+        outcome = "not departed" if not departs else "backed_out" if one.service == lost else "deployed"
+        outcomes.append({**told, "outcome": outcome})
+        if departs:
+            yield kinds.PASSENGER_DEPARTED, told
+            yield kinds.PASSENGER_ARRIVED, {**told, "outcome": outcome, "reason": "It was slow." if lost else ""}
+    reason = "" if departs else "The board rejected it."
+    came = {"train": "shops", "departed": departs, "reason": reason, "passengers": outcomes}
+    yield kinds.TRAIN_ARRIVED, Arrival.model_validate(came).to_xcom()
 
 
 def chained(chain: str, many: Sequence[Step] | Iterator[Step], *, began: datetime = BEGAN) -> list[Entry]:

@@ -17,12 +17,13 @@ from interlock.adapters.servicenow.changes import Changes, plan_in
 from interlock.adapters.servicenow.instance import open_instance
 from interlock.domain.catalogue import ChangeType
 from interlock.domain.errors import AssetMissing, DeliveryRefused, SystemBusy
+from interlock.domain.ledger.chain import release_chain
 from interlock.domain.outbox.authority import why_not_approved
 from interlock.domain.outbox.delivery import Cursor, Delivery, correlation_of
-from interlock.domain.outbox.facts import Statement, statements
+from interlock.domain.outbox.facts import Statement, records_of, statements
 from interlock.domain.outbox.systems_file import ServiceNow
 from tests import service_now as server
-from tests.factories.told_releases import chain_of, chained, signed, steps
+from tests.factories.told_releases import chain_of, chained, signed, steps, train_steps
 from tests.service_now import Instance, serving
 from tests.unit.domain import samples
 
@@ -158,6 +159,34 @@ def test_a_change_that_was_not_approved_in_time_is_cancelled_when_the_release_en
     assert (done.error, done.told) == ("", said[-1].told)
     assert instance.history[sys_id] == ["-5", "-4", "-3", "4"]
     assert "\n\n".join(instance.journal[sys_id]) == "\n\n".join(one.text for one in said)
+
+
+@pytest.mark.parametrize(
+    ("train", "way", "code", "tasks"),
+    [
+        ({}, "-5 -4 -3 -2 -1 0 3", "successful", [server.CLOSED_TASK, server.CLOSED_TASK]),
+        ({"lost": "till"}, "-5 -4 -3 -2 -1 0 3", "unsuccessful", [server.CANCELED_TASK, server.CLOSED_TASK]),
+        ({"departs": False}, "-5 -4 -3 4", "unsuccessful", [server.CANCELED_TASK, server.CANCELED_TASK]),
+    ],
+    ids=["arrived", "one lost", "rejected"],
+)
+def test_a_train_is_one_change_with_its_passengers_as_tasks(
+    train: dict[str, Any], way: str, code: str, tasks: list[str]
+) -> None:
+    instance, entries = Instance(), chained(release_chain("train_shops", "r"), train_steps(**train))
+    assert records_of(entries) == {"snow": "mirror"}
+    with opened(instance) as system:
+        for number in range(1, len(entries) + 1):  # as they come
+            said = statements(entries[:number], number)
+            done = delivered(system, said)
+    (change,) = instance.changes.values()
+    assert (done.error, change["close_code"]) == ("", code)
+    assert instance.history[change["sys_id"]] == way.split()
+    named = [one["short_description"].rpartition(": ")[2] for one in instance.tasks.values()]
+    assert named == ["till 1.4.0", "bike-shop 2.0.0"]
+    assert [one["state"] for one in instance.tasks.values()] == tasks
+    assert instance.files[0]["file_name"].startswith("manifest-")
+    assert hashlib.sha256(instance.files[0]["content"]).hexdigest() == plan_in(change["correlation_display"])
 
 
 def test_a_mandatory_field_is_named_to_people() -> None:

@@ -110,6 +110,9 @@ class PolicyInForce(Record):
     may_waive: Later[dict[str, tuple[str, ...]]] = Field(
         None, description="Suite: users who may waive its failures in this release; none: whoever has the role"
     )
+    on_train: tuple[str, ...] = Field(
+        (), exclude_if=not_, description="Systems that have a change of its train, and so none of this release"
+    )
 
 
 class RiskTerm(Model):

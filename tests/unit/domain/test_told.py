@@ -218,3 +218,10 @@ def test_a_record_goes_as_far_as_it_may_and_not_in_circles() -> None:
     assert next_state(ahead, lambda _: True, {"new"}) == "scheduled"
     assert next_state(ahead, {"assess", "authorize"}.__contains__, {"new"}) == "authorize"
     assert next_state(ahead, {"assess"}.__contains__, {"new", "assess"}) == ""
+
+
+def test_a_passenger_has_no_change_where_its_train_has_one() -> None:
+    (resolved, *_) = chained(CHAIN, steps(records={"snow": "mirror", "erp": "mirror"}))
+    assert records_of([resolved]) == {"snow": "mirror", "erp": "mirror"}
+    payload = {**resolved.payload, "on_train": ["snow"]}
+    assert records_of([resolved.model_copy(update={"payload": payload})]) == {"erp": "mirror"}

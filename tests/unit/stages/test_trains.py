@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import yaml
 from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import (
     AirflowFailException,
@@ -40,6 +41,7 @@ from interlock.domain.ledger.kinds import (
     TRAIN_DEPARTED,
 )
 from interlock.domain.ledger.witness import AskedRun, GivenAnswer
+from interlock.domain.outbox.facts import statements
 from interlock.domain.records import RolloutPlan, TrainTicket
 from interlock.domain.trains.manifest import CONDUCTOR, Manifest
 from interlock.domain.trains.passengers import passenger_form, passenger_run
@@ -53,6 +55,7 @@ from tests.airflow_server import AirflowServer
 from tests.clock import NOW
 from tests.dag_run import dag_run
 from tests.factories import releases
+from tests.integration.test_service_now import DESCRIBED
 from tests.memory_ledger import MemoryLedger
 from tests.witness import SIGNER, asked_payload, digest_of, given_payload, worded_payload
 
@@ -294,6 +297,27 @@ def test_the_manifest_names_commits_in_the_order_of_what_depends_on_what(office:
     entry = office.ledger.entries(CHAIN, kind=MANIFEST_FROZEN)[-1]
     assert entry.payload["digest"] == manifest.digest
     assert CHAIN in office.ledger.signed
+
+
+def test_a_train_with_one_decision_has_one_change_where_each_passenger_would_have_one(office: Office) -> None:
+    policy, till = office.catalogue / "policy.yaml", office.catalogue / "services" / "till.yaml"
+    systems = {name: DESCRIBED.model_dump(mode="json", exclude_unset=True) for name in ("snow", "erp")}
+    systems["erp"] = {"kind": "webhook", "connection": "erp"}
+    (office.catalogue / "systems.yaml").write_text(yaml.safe_dump({"systems": systems}))
+    rules = yaml.safe_load(policy.read_text())
+    rules["change_types"]["normal"]["records"] = {"snow": "mirror", "erp": "mirror"}
+    policy.write_text(yaml.safe_dump(rules))
+    manifest = Manifest.from_xcom(office.manifest())
+    assert manifest.records == {"snow": "mirror"}, "who follows events is told of each release"
+    assert passengers.recorded_with(CHAIN) == ("snow",)
+    assert passengers.recorded_with(None) == ()
+    told = statements(office.ledger.entries(CHAIN), 99)
+    assert [part.title for part in told[0].change.waves] == [f"{name} 1.2.0" for name in SERVICES]
+    office.ledger.kept.pop(CHAIN)
+    of_till = yaml.safe_load(till.read_text())
+    of_till.setdefault("policy", {}).setdefault("change_types", {})["normal"] = {"records": {"snow": "authority"}}
+    till.write_text(yaml.safe_dump(of_till))
+    assert Manifest.from_xcom(office.manifest()).records == {}, "its change is approved for its own plan"
 
 
 def test_a_manifest_is_frozen_once(office: Office) -> None:

@@ -22,9 +22,10 @@ from interlock.domain.errors import (
     TransientError,
 )
 from interlock.domain.ledger.chain import INSTALLATION, Entry
-from interlock.domain.ledger.kinds import PLAN_MADE, POLICY_RESOLVED
+from interlock.domain.ledger.kinds import MANIFEST_FROZEN, POLICY_RESOLVED
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, Remote
-from interlock.domain.outbox.facts import Statement, records_of, statements, unsigned_in
+from interlock.domain.outbox.facts import Statement, is_train, records_of, statements, unsigned_in
+from interlock.domain.trains.manifest import services_in
 
 from .delivering import deliver
 from .system import System
@@ -174,14 +175,15 @@ def told_of(
     :param stops: emergency stops and their ends; None: they are read.
     """
     entries = ledger.entries(chain)
-    service = next((str(one.payload["service"]) for one in entries if one.kind == PLAN_MADE), "")
+    concern = {scope for service in services_in(entries) for scope in scopes(service)}
     signed = ledger.signed_up_to(chain, keys)
     known = _stops(ledger) if stops is None else stops
-    return Told(statements(entries, signed, known, scopes(service) if service else ()), unsigned_in(entries, signed))
+    return Told(statements(entries, signed, known, concern), unsigned_in(entries, signed))
 
 
 def _is_told(ledger: Ledger, chain: str, system: str) -> bool:
-    return system in records_of(ledger.entries(chain, kind=POLICY_RESOLVED))
+    kind = MANIFEST_FROZEN if is_train(chain) else POLICY_RESOLVED
+    return system in records_of(ledger.entries(chain, kind=kind))
 
 
 class _Watched:

@@ -17,12 +17,14 @@ from interlock.domain.calendars.stops import EVERYTHING
 from interlock.domain.canonical import Later, Model, Sha256, canonical_bytes
 from interlock.domain.catalogue import PRODUCTION, ChangeType, Identifier
 from interlock.domain.catalogue.policy_file import RecordMode
-from interlock.domain.dag_names import is_rollback
+from interlock.domain.dag_names import TRAINS, is_rollback
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.chain import Entry
 from interlock.domain.ledger.runs import CHAINS
 from interlock.domain.permits.permit import BEGINS, utc_text
 from interlock.domain.records import DefectLine
+from interlock.domain.trains.arrivals import Arrival
+from interlock.domain.trains.manifest import Manifest
 
 from .delivery import Cursor
 
@@ -45,9 +47,9 @@ class Document(Model):
 
 
 class Part(Model):
-    """A wave of the rollout, as a task of the record."""
+    """A wave of the rollout, or a passenger of a train, as a task of the record."""
 
-    name: str = Field(description="Unique in the release: wave-1")
+    name: str = Field(description="Unique in the release: wave-1, passenger-bike-shop")
     title: str
     text: str = ""
     done: bool = False
@@ -104,15 +106,20 @@ class Statement(Model):
 
 
 def records_of(entries: Sequence[Entry]) -> Mapping[Identifier, RecordMode]:
-    """Return which systems have a record of a release, by the policy that it is bound to; the last resolution counts.
+    """Return which systems have a record of a release, or of a train; the last resolution of the policy counts.
 
-    A rehearsal changes nothing that others know of, so no system has one.
+    Of a passenger, those that have one of its train are left out. A rehearsal changes nothing that others know of, so
+    no system has one.
     """
     found: Mapping[Identifier, RecordMode] = {}
     for entry in entries:
         if entry.kind == kinds.POLICY_RESOLVED:
             flow = entry.payload.get("flow")
-            found = flow.get("records") or {} if isinstance(flow, Mapping) else {}
+            every = flow.get("records") or {} if isinstance(flow, Mapping) else {}
+            on_train = entry.payload.get("on_train") or ()
+            found = {name: mode for name, mode in every.items() if name not in on_train}
+        if entry.kind == kinds.MANIFEST_FROZEN:
+            found = entry.payload.get("records") or {}
         if entry.kind == kinds.PLAN_MADE and entry.payload.get("rehearsal"):
             return {}
     return found
@@ -176,6 +183,8 @@ def _told(
             if entry.payload["rehearsal"] or entry.payload["target"] != PRODUCTION:
                 return
             change = _planned(entry)
+        if entry.kind == kinds.MANIFEST_FROZEN:
+            change = _of_train(entry)
         if change is not None and entry.kind in (kinds.QUALITY_JUDGED, kinds.PATH_JUDGED):
             change = _with_defects(change, entry)
         if change is None or (about := _ABOUT.get(entry.kind)) is None or (said := about(change, entry)) is None:
@@ -192,7 +201,7 @@ def _merged(entries: Sequence[Entry], stops: Sequence[Entry], scopes: Collection
     if not entries:
         return ()
     declared = {str(one.payload.get("id")): one.payload.get("scope") for one in stops if "scope" in one.payload}
-    end = next((one.at for one in entries if one.kind == kinds.RELEASE_CLOSED), None)
+    end = next((one.at for one in entries if one.kind in (kinds.RELEASE_CLOSED, kinds.TRAIN_ARRIVED)), None)
     concerned = [
         one
         for one in stops
@@ -244,6 +253,70 @@ def _planned(entry: Entry) -> Change:
     )
 
 
+def _of_train(entry: Entry) -> Change:
+    """Return the change of a train: its passengers are the tasks."""
+    manifest = Manifest.model_validate(entry.payload, extra="ignore")
+    passengers = [(one, f"{one.service} {one.version}") for one in manifest.passengers]
+    departs = utc_text(manifest.departure)
+    lines = (
+        f"The train {manifest.title} departs at {departs}, with one decision about all of it.",
+        *(f"- {name}: {one.summary} (commit {one.commit}; in production: {one.replaces})" for one, name in passengers),
+    )
+    return Change(
+        chain=entry.chain,
+        service=manifest.train,
+        version=departs,
+        change_type=manifest.change_type,
+        environment=manifest.environment,
+        title=f"Train {manifest.title}, {departs}: {', '.join(name for _, name in passengers)}",
+        summary="; ".join(f"{name}: {one.summary}" for one, name in passengers),
+        description="\n".join(lines)[:MAX_TEXT],
+        requested_by=", ".join(manifest.requested_by) or "the timetable",
+        tickets=tuple(dict.fromkeys(ticket for one, _ in passengers for ticket in one.tickets)),
+        commit="",
+        risk=max((one.risk for one, _ in passengers), default=0),
+        phase="assessed",
+        plan=str(entry.payload["digest"]),
+        back_out="Each passenger goes back to the version that it replaces.",
+        planned_at=entry.at,
+        planned_start=max(manifest.departure, entry.at),
+        waves=tuple(Part(name=f"passenger-{one.service}", title=name, text=one.summary) for one, name in passengers),
+    )
+
+
+def _of_manifest(change: Change, entry: Entry) -> _Said:
+    digest = str(change.plan)
+    manifest = {name: value for name, value in entry.payload.items() if name != "digest"}
+    text = f"Manifest frozen: {len(change.waves)} releases. SHA-256 of the manifest: {digest}."
+    return "frozen", text, change, (Document(name=f"manifest-{digest[:12]}.json", content=canonical_bytes(manifest)),)
+
+
+def _of_departure(change: Change, entry: Entry) -> _Said:
+    change = _at(change, "implementing").model_copy(update={"began": entry.at})
+    return "begun", "The train departed.", change, ()
+
+
+def _of_passenger(change: Change, entry: Entry) -> _Said:
+    told = entry.payload
+    outcome, name = told.get("outcome"), f"{told['service']} {told['version']}"
+    text = f"The release of {name} began: {told['run']}."
+    if outcome is None:
+        return "wave", text, change, ()
+    text = f"{name} ended: {outcome.replace('_', ' ')}. {told['reason']}".rstrip()
+    return "wave", text, _with_part(change, f"passenger-{told['service']}", text, failed=outcome != "deployed"), ()
+
+
+def _of_arrival(change: Change, entry: Entry) -> _Said:
+    came = Arrival.model_validate(entry.payload, extra="ignore")
+    lost = "; ".join(f"{one.service} {one.version}: {one.outcome.replace('_', ' ')}" for one in came.missing)
+    outcome = "deployed" if came.departed and not lost else "failed" if came.departed else "rejected"
+    reason = f"Not arrived: {lost}." if lost and came.departed else came.reason
+    phase: Phase = "closed" if change.began is not None else "cancelled"
+    ended = {"phase": phase, "ended": entry.at, "outcome": outcome, "reason": reason}
+    text = f"The train {'arrived' if came.departed else 'did not depart'}. {reason}".rstrip()
+    return "closed", text, change.model_copy(update=ended), ()
+
+
 def _with_defects(change: Change, entry: Entry) -> Change:
     """Return a change with the defects of a quality report; of a defect that several reports have, the last counts."""
     found = {one.id: one for one in change.defects}
@@ -280,6 +353,11 @@ def _of_frozen(change: Change, entry: Entry) -> _Said:
     return "frozen", text, change, (Document(name=f"rollout-plan-{digest[:12]}.json", content=canonical_bytes(plan)),)
 
 
+def is_train(chain: str) -> bool:
+    """Tell whether a chain is that of a train."""
+    return chain.startswith(f"{CHAINS}{TRAINS}")
+
+
 def _listed(hosts: Sequence[Mapping[str, Any]]) -> str:
     names = [str(one["name"]) for one in hosts]
     more = f" and {len(names) - 50} more" if len(names) > 50 else ""
@@ -302,7 +380,8 @@ def _of_decision(change: Change, entry: Entry) -> _Said | None:
     result = "approved" if decision["approved"] else "not approved"
     if not decision["required"]:
         result = "approved: the policy requires no vote"
-    text = f"{_SUBJECTS[entry.kind]}: {result}. {decision['reason']} Decided on SHA-256 {decision['digest']}."
+    subject = "Board on the manifest of the train" if is_train(entry.chain) else _SUBJECTS[entry.kind]
+    text = f"{subject}: {result}. {decision['reason']} Decided on SHA-256 {decision['digest']}."
     if votes:
         text += f" Votes: {'; '.join(votes)}."
     if not on_rollout:
@@ -329,14 +408,18 @@ def _of_wave(change: Change, entry: Entry) -> _Said:
     text = f"{len(results) - len(failed)} of {len(results)} hosts run {report['release']}."
     if failed:
         text += f" Not: {'; '.join(failed[:20])}."
-    name = f"wave-{report['number']}"
-    waves = tuple(
-        one.model_copy(update={"text": f"{one.text} {text}", "done": True, "failed": bool(failed)})
-        if one.name == name
-        else one
+    change = _with_part(change, f"wave-{report['number']}", text, failed=bool(failed))
+    return "wave", f"Wave {report['number']}: {text}", change, ()
+
+
+def _with_part(change: Change, name: str, text: str, *, failed: bool) -> Change:
+    """Return a change with a part of it done."""
+    done = {"done": True, "failed": failed}
+    waves = (
+        one.model_copy(update={"text": f"{one.text} {text}", **done}) if one.name == name else one
         for one in change.waves
     )
-    return "wave", f"Wave {report['number']}: {text}", change.model_copy(update={"waves": waves}), ()
+    return change.model_copy(update={"waves": tuple(waves)})
 
 
 def _of_verification(change: Change, entry: Entry) -> _Said:
@@ -382,6 +465,11 @@ def _at(change: Change, phase: Phase) -> Change:
 _ABOUT: Mapping[str, Callable[[Change, Entry], _Said | None]] = {
     kinds.PLAN_MADE: _of_plan,
     kinds.ROLLOUT_FROZEN: _of_frozen,
+    kinds.MANIFEST_FROZEN: _of_manifest,
+    kinds.TRAIN_DEPARTED: _of_departure,
+    kinds.PASSENGER_DEPARTED: _of_passenger,
+    kinds.PASSENGER_ARRIVED: _of_passenger,
+    kinds.TRAIN_ARRIVED: _of_arrival,
     **dict.fromkeys(_SUBJECTS, _of_decision),
     kinds.PERMIT_ISSUED: _of_permit,
     kinds.WAVE_DEPLOYED: _of_wave,
@@ -392,5 +480,7 @@ _ABOUT: Mapping[str, Callable[[Change, Entry], _Said | None]] = {
     kinds.EMERGENCY_STOP_DECLARED: _of_stop,
     kinds.EMERGENCY_STOP_LIFTED: _of_stop,
 }
-_SIGNED = frozenset({kinds.ROLLOUT_FROZEN, kinds.BOARD_DECIDED, kinds.RELEASE_CLOSED})
+_SIGNED = frozenset(
+    {kinds.ROLLOUT_FROZEN, kinds.MANIFEST_FROZEN, kinds.BOARD_DECIDED, kinds.RELEASE_CLOSED, kinds.TRAIN_ARRIVED}
+)
 """Facts that are told when the head of their chain is signed."""

@@ -7,16 +7,18 @@ behind stay behind, too. A passenger with nothing new delays no other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import not_
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from interlock.domain.canonical import Later, Model, Sha256, sha256_of
-from interlock.domain.catalogue import ChangeType, UserName
+from interlock.domain.catalogue import ChangeType, Identifier, UserName
+from interlock.domain.catalogue.policy_file import RecordMode
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.ledger.chain import Entry
-from interlock.domain.ledger.kinds import MANIFEST_FROZEN
+from interlock.domain.ledger.kinds import MANIFEST_FROZEN, PLAN_MADE
 from interlock.domain.records import Record
 
 CONDUCTOR = "interlock_conductor"
@@ -90,6 +92,11 @@ class Manifest(Record):
         None, description="Time after which a missing answer is a rejection; none: no vote is required"
     )
     file: Sha256 = Field(description="Digest of the train's file")
+    records: dict[Identifier, RecordMode] = Field(
+        {},
+        exclude_if=not_,
+        description="Systems that have one change of the train, with the passengers as its tasks, and none of each",
+    )
 
     @property
     def digest(self) -> str:
@@ -167,3 +174,12 @@ def manifest_in(entries: Sequence[Entry]) -> Manifest | None:
         return None
     found = Manifest.from_xcom({name: value for name, value in frozen.items() if name != "digest"})
     return found if found.digest == frozen.get("digest") else None
+
+
+def services_in(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield the service of a release by its chain, or those of a train's passengers; none before they are known."""
+    for entry in entries:
+        if entry.kind == PLAN_MADE:
+            yield str(entry.payload["service"])
+        elif entry.kind == MANIFEST_FROZEN:
+            yield from (str(passenger["service"]) for passenger in entry.payload["passengers"])

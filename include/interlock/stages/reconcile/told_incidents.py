@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -24,15 +24,16 @@ from interlock.domain.ledger.kinds import (
     ANSWER_GIVEN,
     INCIDENT_SEEN,
     INCIDENT_TOLD,
-    MANIFEST_FROZEN,
     PLAN_MADE,
     QUESTION_MAILED,
     QUESTION_WORDED,
     RELEASE_CLOSED,
+    TRAIN_ARRIVED,
 )
 from interlock.domain.ledger.runs import CHAINS, run_of
 from interlock.domain.paths import run_page
 from interlock.domain.permits.withdrawal import called_off
+from interlock.domain.trains.manifest import services_in
 from interlock.locations import catalogue_folder
 from interlock.stages.runtime import resources
 from interlock.stages.runtime.evidence import this_task
@@ -56,9 +57,10 @@ def tell_of_incidents(ledger: Ledger, watched: Collection[str]) -> list[str]:
     to, scopes = [], cache(_scopes)
     for chain in watched:
         entries = ledger.entries(chain)
-        if any(one.kind == RELEASE_CLOSED for one in entries) or called_off(entries):
+        if any(one.kind in (RELEASE_CLOSED, TRAIN_ARRIVED) for one in entries) or called_off(entries):
             continue
-        about = frozenset[str]().union(*map(scopes, _services(entries)))
+        rehearses = any(one.kind == PLAN_MADE and one.payload["rehearsal"] for one in entries)
+        about = frozenset[str]().union(*map(scopes, () if rehearses else services_in(entries)))
         for incident in incidents:
             if incident.scope in about:
                 to += _tell(ledger, chain, entries, incident)
@@ -88,15 +90,6 @@ def asked_before(entries: Sequence[Entry], incident: OpenIncident) -> tuple[str,
         if one.kind in (QUESTION_MAILED, ANSWER_GIVEN) and one.payload["question"] in worded:
             found |= dict.fromkeys(one.payload["users"] if one.kind == QUESTION_MAILED else (one.payload["user"],))
     return tuple(user for user in found if user not in {*told, CLERK})
-
-
-def _services(entries: Sequence[Entry]) -> Iterator[str]:
-    """Yield the service of a release, or those of a train's passengers; none of a rehearsal."""
-    for one in entries:
-        if one.kind == PLAN_MADE and not one.payload["rehearsal"]:
-            yield str(one.payload["service"])
-        elif one.kind == MANIFEST_FROZEN:
-            yield from (str(passenger["service"]) for passenger in one.payload["passengers"])
 
 
 def _scopes(service: str) -> frozenset[str]:

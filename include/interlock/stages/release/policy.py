@@ -69,7 +69,7 @@ def resolve_policy(service: str) -> PolicyInForce:
     in_force = at_its_commit(effective.bound_to(catalogue, request.change_type))
     change_policy.refuse_unmeasured(policy, described)
     change_policy.refuse_untested(policy, described, has_unit_tests=runs_unit_tests(described.build))
-    return in_force
+    return in_force.model_copy(update={"on_train": passengers.recorded_with(request.train)})
 
 
 @stage_group("policy", "the rules that apply to this release")

@@ -10,16 +10,19 @@ from typing import Any
 from airflow.sdk import BaseHook, Param, XComArg, chain, get_current_context, task_group
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from interlock.adapters.catalogue.systems import load_systems
 from interlock.adapters.trains.boarding import Platform
 from interlock.domain.board import voting
 from interlock.domain.board.voting import VotingRule
 from interlock.domain.calendars.overrides import overridden
-from interlock.domain.catalogue import Catalogue
+from interlock.domain.catalogue import PRODUCTION, Catalogue
+from interlock.domain.catalogue.policy_file import RecordMode
 from interlock.domain.catalogue.train_file import Train
 from interlock.domain.change.policy import flows_of
 from interlock.domain.errors import HostUnreachable, PolicyViolation, RequestRefused, TransientError
 from interlock.domain.ledger.chain import INSTALLATION
 from interlock.domain.ledger.kinds import FREEZE_OVERRIDDEN, MANIFEST_FROZEN, TRAIN_OPENED
+from interlock.domain.outbox.systems_file import ServiceNow
 from interlock.domain.trains.ballots import train_rule
 from interlock.domain.trains.departures import TrainRequest, closed_for
 from interlock.domain.trains.manifest import (
@@ -142,7 +145,25 @@ def freeze_manifest(name: str, planned_run: PlannedRun) -> Manifest:
         one_decision=one_decision,
         decide_by=_decide_by(rule, planned_run.departure, now),
         file=train.digest,
+        records=_records(catalogue, train, boarded) if one_decision else {},
     )
+
+
+def _records(catalogue: Catalogue, train: Train, boarded: Sequence[Boarded]) -> dict[str, RecordMode]:
+    """Return the systems that have one change of the whole train: each passenger's policy has it follow there.
+
+    Where a passenger's change has to be approved (authority), that is for its own plan, so it has a change of its own.
+    """
+    if train.environment != PRODUCTION or not boarded:
+        return {}
+    services = [catalogue.services[one.service] for one in boarded]
+    of_each = [flows_of(catalogue.policy, one)[train.change_type].records for one in services]
+    systems = load_systems(catalogue_folder()).systems
+    return {
+        name: "mirror"
+        for name in sorted(of_each[0])
+        if isinstance(systems.get(name), ServiceNow) and all(one.get(name) == "mirror" for one in of_each)
+    }
 
 
 def _look(catalogue: Catalogue, train: Train, *, until: datetime) -> dict[str, Found]:

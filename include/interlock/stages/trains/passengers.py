@@ -104,6 +104,15 @@ def refuse_beside_its_train(policy: Policy, service: str, request: ReleaseReques
         )
 
 
+def recorded_with(train: str | None) -> tuple[str, ...]:
+    """Return the systems that have one change of a train instead of one of each passenger; none: it is no passenger.
+
+    :raises PolicyViolation: the train's record is not intact.
+    """
+    manifest = train_run(train).manifest if train is not None else None
+    return tuple(sorted(manifest.records)) if manifest is not None else ()
+
+
 def _given_up(entries: Sequence[Entry], service: str) -> str:
     """Return the reason why a train no longer waits for a passenger; empty if it still waits."""
     back = next(
