@@ -80,8 +80,9 @@ class ServiceNow:
         return [one for one in self.instance.tasks.values() if one["correlation_id"].startswith(about)]
 
     def facts(self, change: dict[str, Any]) -> list[str]:
-        """Return the beginning of each work note, in order."""
-        return [note.partition(":")[0].partition(",")[0] for note in self.instance.journal[change["sys_id"]]]
+        """Return the beginning of each fact in the work notes, in order; a note has the facts that waited."""
+        told = "\n\n".join(self.instance.journal[change["sys_id"]]).split("\n\n")
+        return [fact.partition(":")[0].partition(",")[0] for fact in told]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 from unittest import mock
 
@@ -101,19 +103,18 @@ def run(
     """
     keys = [signer.public_key]
     chains = fill(ledger, number, signer)
-    instance = Instance(quota=quota)
-    proxy = FaultProxy(instance, seed=seed, share=share, late=LATE)
     result, broken, began = Result(changes=number), share > 0, time.monotonic()
     described = DESCRIBED.model_copy(update={"parallel": 8})
     settles = SETTLES if broken else delivery.SETTLES_AFTER
-    with serving(proxy) as url, quicker() if broken else nullcontext():
+    with apart(quota, seed, share, down=outage > 0) as (url, there), quicker() if broken else nullcontext():
         api = open_instance(connection(url))
         changes = Changes(api, described)
-        proxy.down, ends = outage > 0, time.monotonic() + outage
+        down, ends = outage > 0, time.monotonic() + outage
         while True:
             deliver_due(SYSTEM, changes, ledger, own_scope, keys, parallel=8, settles_after=settles)
-            if proxy.down and time.monotonic() > ends:
-                proxy.down, ends = False, time.monotonic()
+            if down and time.monotonic() > ends:
+                there.send("up")
+                down, ends = False, time.monotonic()
             if not result.after_outage and _has(ledger, "confirm_at IS NOT NULL", number):
                 result.after_outage = time.monotonic() - ends
             if _has(ledger, "confirmed" if broken else "confirm_at IS NOT NULL", number):
@@ -121,9 +122,40 @@ def run(
             time.sleep(0.05)
         result.calls, result.seconds = api.calls, time.monotonic() - began
         api.close()
-    result.faults = proxy.faults
+        there.send("end")
+        instance, result.faults = there.recv()
     _compare(ledger, keys, instance, chains, result)
     return result
+
+
+@contextmanager
+def apart(quota: int, seed: int, share: float, *, down: bool) -> Iterator[tuple[str, Connection]]:
+    """Serve an instance behind a proxy in a process of its own; yield its address, and the pipe to it.
+
+    The first message ends its being down, the last one is answered with the instance, and what became of calls.
+    """
+    ours, theirs = (context := get_context("spawn")).Pipe()
+    process = context.Process(target=_serve, args=(theirs, quota, seed, share, down), daemon=True)
+    process.start()
+    try:
+        yield ours.recv(), ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(pipe: Connection, quota: int, seed: int, share: float, down: bool) -> None:
+    instance = Instance(quota=quota)
+    proxy = FaultProxy(instance, seed=seed, share=share, late=LATE)
+    proxy.down = down
+    with serving(proxy) as url:
+        pipe.send(url)
+        while pipe.recv() == "up":
+            proxy.down = False
+    instance.files.clear()
+    instance.files_of.clear()
+    instance._lock = None
+    pipe.send((instance, proxy.faults))
 
 
 def _has(ledger: Ledger, condition: str, number: int) -> bool:
