@@ -464,6 +464,9 @@ def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tm
     with estate_process(tmp_path, production_hosts=1) as estate:
         address = estate.settings.address("production", 1)
         before = [(it.id, it.address) for it in aws.instances(estate.ec2)]
+        elbv2 = aws.client(estate.settings, "elbv2")
+        arns = [one["TargetGroupArn"] for one in elbv2.describe_target_groups()["TargetGroups"]]
+        balancers = [one["LoadBalancerArn"] for one in elbv2.describe_load_balancers()["LoadBalancers"]]
         known = estate.settings.known_hosts("production").read_text()
         on(estate, address, "echo kept >kept; setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >pid")
         left = [it.pid for it in processes.of_hosts(estate.settings.state)]
@@ -474,6 +477,8 @@ def test_estate_that_was_killed_starts_again_as_it_was(estate: EstateProcess, tm
         assert not any(lives(pid) for pid in left)
         assert version_at(estate, address) == "1.0.0"
         assert [(it.id, it.address) for it in aws.instances(estate.ec2)] == before
+        assert [one["TargetGroupArn"] for one in elbv2.describe_target_groups()["TargetGroups"]] == arns
+        assert [one["LoadBalancerArn"] for one in elbv2.describe_load_balancers()["LoadBalancers"]] == balancers
         assert estate.settings.known_hosts("production").read_text() == known
         assert on(estate, address, "cat kept") == "kept"
         assert estate.end() == 0

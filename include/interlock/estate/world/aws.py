@@ -15,6 +15,7 @@ import os
 import secrets
 import threading
 import urllib.request
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,12 +191,12 @@ def provision(settings: Settings, elsewhere: Collection[str] = ()) -> None:
     :param elsewhere: addresses of hosts that are in a target group already, or are meant to be in another.
     """
     ec2, elbv2, s3 = (client(settings, service) for service in ("ec2", "elbv2", "s3"))
-    with _same_ids(settings, SEED):
+    with _same_ids(settings.aws_endpoint, SEED):
         _make_instances(ec2, settings.hosts())
         _make_bucket(s3)
-        group, *_ = (make_target_group(ec2, elbv2, name, settings.service_port) for name in TARGET_GROUPS)
-        balancer = make_load_balancer(elbv2, TARGET_GROUP, default_subnets(ec2))
-        make_listener(elbv2, balancer, group)
+    group, *_ = (make_target_group(ec2, elbv2, name, settings.service_port) for name in TARGET_GROUPS)
+    balancer = make_load_balancer(elbv2, TARGET_GROUP, default_subnets(ec2))
+    make_listener(elbv2, balancer, group)
     names = {host.name for host in settings.hosts() if host.environment == "production"}
     there = [one for one in instances(ec2) if one.name in names and one.state != "terminated"]
     register(elbv2, group, [one.id for one in there if one.address not in elsewhere])
@@ -238,7 +239,7 @@ def make_instance(
     """Make an instance and return its id: the same for an address as in every other start."""
     if any(one.address == address for one in instances(ec2)):  # a terminated one has that id, and is still described
         return _run_instance(ec2, address, tags, zone, type)
-    with _same_ids(settings, int(ipaddress.ip_address(address))):
+    with _same_ids(settings.aws_endpoint, int(ipaddress.ip_address(address))):
         return _run_instance(ec2, address, tags, zone, type)
 
 
@@ -278,21 +279,24 @@ def default_subnets(ec2: Any) -> list[str]:
 
 
 def make_target_group(ec2: Any, elbv2: Any, name: str, port: int, path: str = "/health", protocol: str = "HTTP") -> str:
-    """Make a target group, unless there is one of that name, and return its ARN."""
+    """Make a target group, unless there is one of that name, and return its ARN: the same as in every other start."""
     with contextlib.suppress(elbv2.exceptions.TargetGroupNotFoundException):
         return str(elbv2.describe_target_groups(Names=[name])["TargetGroups"][0]["TargetGroupArn"])
     health = {"HealthCheckPath": path} if protocol in ("HTTP", "HTTPS") else {}
-    made = elbv2.create_target_group(
-        Name=name, Protocol=protocol, Port=port, VpcId=_default_vpc(ec2), TargetType="instance", **health
-    )
+    vpc = _default_vpc(ec2)
+    with _same_ids(elbv2.meta.endpoint_url, _seed_of("group", name)):
+        made = elbv2.create_target_group(
+            Name=name, Protocol=protocol, Port=port, VpcId=vpc, TargetType="instance", **health
+        )
     return str(made["TargetGroups"][0]["TargetGroupArn"])
 
 
 def make_load_balancer(elbv2: Any, name: str, subnets: list[str], scheme: str = "internal") -> str:
-    """Make a load balancer, unless there is one of that name, and return its ARN."""
+    """Make a load balancer, unless there is one of that name, and return its ARN: the same as in every other start."""
     with contextlib.suppress(elbv2.exceptions.LoadBalancerNotFoundException):
         return str(elbv2.describe_load_balancers(Names=[name])["LoadBalancers"][0]["LoadBalancerArn"])
-    made = elbv2.create_load_balancer(Name=name, Subnets=subnets, Scheme=scheme, Type="application")
+    with _same_ids(elbv2.meta.endpoint_url, _seed_of("balancer", name)):
+        made = elbv2.create_load_balancer(Name=name, Subnets=subnets, Scheme=scheme, Type="application")
     return str(made["LoadBalancers"][0]["LoadBalancerArn"])
 
 
@@ -316,16 +320,20 @@ def register(elbv2: Any, group: str, ids: list[str]) -> None:
         elbv2.register_targets(TargetGroupArn=group, Targets=missing)
 
 
+def _seed_of(*names: str) -> int:
+    return zlib.crc32("/".join(names).encode())
+
+
 @contextlib.contextmanager
-def _same_ids(settings: Settings, seed: int) -> Iterator[None]:
+def _same_ids(endpoint: str, seed: int) -> Iterator[None]:
     """Let moto make up the same ids as in every other start, and others than in any after that."""
-    _seed(settings, seed)
+    _seed(endpoint, seed)
     yield
-    _seed(settings, secrets.randbits(32))
+    _seed(endpoint, secrets.randbits(32))
 
 
-def _seed(settings: Settings, seed: int) -> None:
-    request = urllib.request.Request(f"{settings.aws_endpoint}/moto-api/seed?a={seed}", method="POST")
+def _seed(endpoint: str, seed: int) -> None:
+    request = urllib.request.Request(f"{endpoint}/moto-api/seed?a={seed}", method="POST")
     # moto loads itself before its first answer: a busy machine needs minutes; with less, the estate never came back.
     with urllib.request.urlopen(request, timeout=180):
         pass
