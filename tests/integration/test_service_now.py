@@ -95,6 +95,7 @@ def test_a_change_goes_through_the_states_of_its_model(end: str, way: str, code:
     assert instance.history[sys_id] == way.split()
     assert change["close_code"] == code
     assert instance.journal[sys_id] == ["\n\n".join(one.text for one in said)], "what waited is told at once"
+    assert len(instance.tasks) == (2 if way.endswith("3") else 0), "a change that is cancelled gets no tasks"
     assert Cursor.read(change["correlation_display"]) == said[-1].told
 
 
@@ -205,6 +206,17 @@ def test_what_was_told_before_is_not_told_again() -> None:
         delivered(system, said)  # the row was lost, say
     assert instance.requests == before + 1
     assert len(instance.changes) == 1
+
+
+def test_documents_and_tasks_that_are_there_are_not_made_again() -> None:
+    instance, said = Instance(), told()
+    frozen = next(one for one in said if one.event == "frozen")
+    with opened(instance) as system:
+        remote = system.create("c", said[0])
+        for _ in range(2):  # the answer to the note was lost, say
+            system.change(remote, frozen)
+            (remote,) = system.find("c")
+    assert (len(instance.files), len(instance.tasks)) == (1, 2)
 
 
 def test_a_duplicate_is_cancelled_and_says_what_it_is() -> None:

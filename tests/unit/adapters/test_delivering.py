@@ -115,6 +115,16 @@ def test_a_lost_request_is_not_sent_again_before_it_cannot_arrive_any_more() -> 
     assert deliver(again, TOLD, system, kept.append, now=clock).number == "CHG1"
 
 
+@pytest.mark.parametrize("gathers", [False, True])
+def test_a_lost_statement_is_not_told_again_before_it_cannot_arrive_any_more(gathers: bool) -> None:
+    system, clock, kept = Records(["well", "lost"], gathers=gathers), Clock(), [FRESH]
+    waits = deliver(FRESH, TOLD, system, kept.append, now=clock)
+    assert waits.intent is not None
+    assert (waits.number, waits.intent.told) == ("CHG1", TOLD[-1 if gathers else 0].told)
+    again = deliver(waits, TOLD, system, kept.append, now=clock)
+    assert (again.next_at, system.events) == (waits.intent.at + timedelta(seconds=90), [])
+
+
 def test_a_record_that_a_repeated_request_made_is_withdrawn() -> None:
     system = Records(["twice"])
     done = told_until_done(system)

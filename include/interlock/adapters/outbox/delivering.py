@@ -101,7 +101,6 @@ class _Attempt:
                 remote = self._changed(remote, statement)
         except (ConditionUnmet, DeliveryRefused) as error:
             log.info("%s is told of %s one by one: %s", self.delivery.system, self.delivery.chain, error)
-            self.delivery = self.delivery.model_copy(update={"intent": None})  # it is an answer
             remote = self._looked_up() or remote
         return remote, [one for one in new if not self.delivery.told.covers(one.told)]
 
