@@ -271,7 +271,7 @@ def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflo
     page.route("**/interlock/api/v1/**/matrix?**", many)
     visit(page, airflow + where(UNDER_WAY_ID, "test-matrix"))
     expect(page.locator("tbody tr").first).to_be_visible()
-    expect(page.get_by_role("row", name="case-0")).to_contain_text("Fay Tanaka is at it since 2026-11-23 06:17 UTC")
+    expect(page.get_by_role("row", name="case-0")).to_contain_text("Fay Tanaka is at it since")
     everything = page.get_by_role("button", name="All 200")
     expect(everything).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_text("and 46 more")).to_be_visible()
@@ -303,6 +303,9 @@ def test_a_ballot_begins_with_what_cannot_be_taken_back_and_shows_each_environme
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 CASE_FILES = f"/interlock/api/v1/dags/{PATH_RELEASE}/dagRuns/{quote(UNDER_WAY_ID, safe='')}"
+
+
+CELLS = ("Your files", "Who is at it")
 
 
 def attach(console: Console, user: str, data: bytes) -> httpx.Response:
@@ -357,13 +360,13 @@ def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
         own = page.locator("section", has=page.get_by_role("heading", name="Your test cases"))
         field = own.locator("input[type=file]")
         expect(field).to_have_accessible_name(re.compile("Attach a file to"))
+        attached, at_it = (own.locator(f"td[data-head='{name}']").get_by_role("status") for name in CELLS)
         field.set_input_files(shot)
-        expect(own.get_by_role("status")).to_have_text("It is attached. It belongs to the result that you give.")
+        expect(attached).to_have_text("It is attached. It belongs to the result that you give.")
         with page.expect_download() as started:
             own.get_by_role("link", name="<b>Kasse<b> 1.png").click()
         assert started.value.suggested_filename == "_b_Kasse_b_ 1.png"
         assert started.value.path().read_bytes() == shot.read_bytes()
-        at_it = own.get_by_role("status").filter(has_text="at it")
         own.get_by_role("button", name=re.compile("^Take: The menu")).click()
         expect(at_it).to_have_text(re.compile("^You are at it since 20"))
         own.get_by_role("button", name=re.compile("^Give back: The menu")).click()
@@ -371,7 +374,7 @@ def test_a_tester_attaches_files_on_the_tab_and_goes_on_to_the_result(
         bad = tmp_path / "shot.png"
         bad.write_bytes(b"MZ\x90\0")
         field.set_input_files(bad)
-        expect(own.get_by_role("status")).to_contain_text("whatever its name says")
+        expect(attached).to_contain_text("whatever its name says")
         widths = page.get_by_test_id("interlock-test-matrix").evaluate(WIDTHS)
         assert widths[0] == widths[1], "nothing is wider than the screen"
         expect(own.get_by_role("link", name="Give the result")).to_have_attribute(
