@@ -56,6 +56,8 @@ class Result:
     not_told: int = 0
     calls: int = 0
     seconds: float = 0
+    cpu_seconds: float = 0
+    """Of the process that tells: without those of the instance and of the database."""
     after_outage: float = 0
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -104,6 +106,7 @@ def run(
     keys = [signer.public_key]
     chains = fill(ledger, number, signer)
     result, broken, began = Result(changes=number), share > 0, time.monotonic()
+    cpu = time.process_time()
     described = DESCRIBED.model_copy(update={"parallel": 8})
     settles = SETTLES if broken else delivery.SETTLES_AFTER
     with apart(quota, seed, share, down=outage > 0) as (url, there), quicker() if broken else nullcontext():
@@ -121,6 +124,7 @@ def run(
                 break
             time.sleep(0.05)
         result.calls, result.seconds = api.calls, time.monotonic() - began
+        result.cpu_seconds = time.process_time() - cpu
         api.close()
         there.send("end")
         instance, result.faults = there.recv()

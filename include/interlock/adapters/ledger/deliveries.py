@@ -37,6 +37,8 @@ from .migrations import SCHEMA
 
 MAX_FAILURES = 4
 """Failures of a system in a row, without any answer between them, after which it is left alone for a while."""
+AT_ONCE = 500
+"""Chains that are looked at together."""
 LONGEST_PAUSE = timedelta(seconds=15)
 """A system that does not answer is asked about one release so often; when it answers, the others follow at once."""
 COMMITS_WITHIN = timedelta(minutes=2)
@@ -74,10 +76,10 @@ class Outbox:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def discover(self, system: str, is_told: Callable[[str], bool]) -> tuple[str, ...]:
+    def discover(self, system: str, told_of: Callable[[Collection[str]], Collection[str]]) -> tuple[str, ...]:
         """Note what the ledger has that a system may not have been told yet; return the chains that are new to it.
 
-        :param is_told: tells of a chain whether the system has a record of its release.
+        :param told_of: returns those of some chains of whose releases the system has a record.
         """
         with self._ledger.writing() as connection:
             now: datetime = connection.scalar(select(func.clock_timestamp()))
@@ -107,12 +109,15 @@ class Outbox:
                     connection.execute(update(_ROWS).where(well, _ROWS.c.chain == chain).values(next_at=now))
             if has_stops:
                 connection.execute(update(_ROWS).where(well, _ROWS.c.confirm_at.is_(None)).values(next_at=now))
-        new = tuple(sorted(chain for chain in chains - set(known) if is_told(chain)))
+        unknown = sorted(chains - set(known))
+        parts = (unknown[first : first + AT_ONCE] for first in range(0, len(unknown), AT_ONCE))
+        new = tuple(chain for part in parts for chain in sorted(told_of(part)))
         with self._ledger.writing() as connection:
-            for chain in new:
+            last = select(ENTRIES.c.chain, func.max(ENTRIES.c.sequence)).where(ENTRIES.c.chain.in_(new))
+            for chain, looked in connection.execute(last.group_by(ENTRIES.c.chain)).all() if new else ():
                 first = Delivery(system=system, chain=chain, correlation=correlation_of(system, chain), next_at=now)
-                last = select(func.max(ENTRIES.c.sequence)).where(ENTRIES.c.chain == chain).scalar_subquery()
-                connection.execute(insert(_ROWS).values({**_values(first), "looked": last}).on_conflict_do_nothing())
+                row = {**_values(first), "looked": looked}
+                connection.execute(insert(_ROWS).values(row).on_conflict_do_nothing())
             connection.execute(update(_SYSTEMS).where(_SYSTEMS.c.system == system).values(seen=now))
         return new
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -24,7 +24,7 @@ from interlock.domain.errors import (
 from interlock.domain.ledger.chain import INSTALLATION, Entry
 from interlock.domain.ledger.kinds import MANIFEST_FROZEN, POLICY_RESOLVED
 from interlock.domain.outbox.delivery import SETTLES_AFTER, Delivery, Remote
-from interlock.domain.outbox.facts import Statement, is_train, records_of, statements, unsigned_in
+from interlock.domain.outbox.facts import Statement, records_of, statements, unsigned_in
 from interlock.domain.trains.manifest import services_in
 
 from .delivering import deliver
@@ -85,7 +85,7 @@ def deliver_due(
     with ledger.alone(f"delivery/{name}") as is_alone:
         if not is_alone:
             return found
-        outbox.discover(name, lambda chain: _is_told(ledger, chain, name))
+        outbox.discover(name, lambda chains: _told_chains(ledger, chains, name))
         with ThreadPoolExecutor(parallel) as pool:
             while due := outbox.due(name, BATCH):
                 watched, stops = _Watched(system, name, outbox), _stops(ledger)
@@ -181,9 +181,16 @@ def told_of(
     return Told(statements(entries, signed, known, concern), unsigned_in(entries, signed))
 
 
-def _is_told(ledger: Ledger, chain: str, system: str) -> bool:
-    kind = MANIFEST_FROZEN if is_train(chain) else POLICY_RESOLVED
-    return system in records_of(ledger.entries(chain, kind=kind))
+def _told_chains(ledger: Ledger, chains: Collection[str], system: str) -> set[str]:
+    """Return the chains of whose releases a system has a record. What else they say is checked when it is told."""
+    try:
+        found = ledger.among(chains, (POLICY_RESOLVED, MANIFEST_FROZEN))
+    except LedgerBroken:  # people see it; it keeps no other release back
+        return set().union(*(_told_chains(ledger, [one], system) for one in chains)) if len(chains) > 1 else set()
+    by_chain: dict[str, list[Entry]] = {}
+    for entry in found:
+        by_chain.setdefault(entry.chain, []).append(entry)
+    return {chain for chain, entries in by_chain.items() if system in records_of(entries)}
 
 
 class _Watched:
