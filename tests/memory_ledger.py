@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -97,6 +97,10 @@ class MemoryLedger:
         """Return the names of all chains that begin so."""
         return tuple(sorted(chain for chain in self.kept if chain.startswith(beginning)))
 
+    def open_chains(self, beginning: str, opens: str, closes: Collection[str], field: str) -> tuple[str, ...]:
+        """Return the chains that begin so and whose last entry of a kind is followed by none that closes the same."""
+        return tuple(chain for chain in self.chains(beginning) if _is_open(self.kept[chain], opens, closes, field))
+
     def began(self, beginning: str) -> dict[str, datetime]:
         """Return when each chain with a prefix began."""
         return {chain: self.kept[chain][0].at for chain in self.chains(beginning) if self.kept[chain]}
@@ -115,3 +119,11 @@ class MemoryLedger:
         if last := self.last(chain):
             head = SignedHead(chain=chain, sequence=last.sequence, hash=last.hash, envelope={})
             self._heads.setdefault(chain, []).append(head)
+
+
+def _is_open(entries: Sequence[Entry], opens: str, closes: Collection[str], field: str) -> bool:
+    last = next((one for one in reversed(entries) if one.kind == opens), None)
+    return last is not None and not any(
+        one.sequence > last.sequence and one.kind in closes and one.payload[field] == last.payload[field]
+        for one in entries
+    )

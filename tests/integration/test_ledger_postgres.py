@@ -183,6 +183,22 @@ def test_entries_can_be_asked_for_by_kind_and_place(ledger: Ledger, chain: str) 
     assert places(after=4) == places(after=9) == []
 
 
+def test_chains_in_which_something_is_open_are_found_without_reading_the_others(ledger: Ledger) -> None:
+    histories = {
+        "open/held": [("environment.booked", "a")],
+        "open/freed": [("environment.booked", "a"), ("environment.freed", "a")],
+        "open/again": [("environment.booked", "a"), ("environment.freed", "a"), ("environment.booked", "a")],
+        "open/left-the-line": [("environment.booked", "a"), ("environment.queued", "b"), ("environment.freed", "b")],
+        "open/unreadable": [("environment.booked", "\x00"), ("environment.freed", "\x00")],
+        "other/held": [("environment.booked", "a")],
+    }
+    for chain, told in histories.items():
+        for number, (kind, holder) in enumerate(told):
+            ledger.append(chain, kind, {"holder": holder, "note": 'says "holder":"z"'}, actor="x", key=str(number))
+    found = ledger.open_chains("open/", "environment.booked", ("environment.freed",), field="holder")
+    assert found == ("open/again", "open/held", "open/left-the-line")
+
+
 # --- many writers ----------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ARRAY, JSON, BigInteger, Column, Connection, DateTime, MetaData, Table, Text, cast, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from interlock.domain.errors import LedgerBroken
 from interlock.domain.ledger.chain import Break, Entry, SignedHead, broken_by, read_entry
@@ -155,6 +156,32 @@ def ends_of_chains(connection: Connection, beginning: str) -> dict[str, datetime
     )
     found |= {row.chain: _instant_of(row) for row in connection.execute(ENTRY_ROWS.join_from(ENTRIES, newest, last))}
     return found
+
+
+def chains_with_open(
+    connection: Connection, beginning: str, opens: str, closes: Collection[str], field: str
+) -> tuple[str, ...]:
+    """Return the chains with a prefix whose last entry of a kind is not followed by one that closes the same."""
+    later = ENTRIES.alias()
+    # As text: PostgreSQL takes JSON that it cannot read, such as \u0000, and would refuse the query for all chains.
+    about = f'"{field}":"([^"]*)"'
+    last = (
+        select(ENTRIES.c.chain, ENTRIES.c.sequence, _found(ENTRIES, about).label("about"))
+        .ext(distinct_on(ENTRIES.c.chain))
+        .where(ENTRIES.c.chain.startswith(beginning, autoescape=True), ENTRIES.c.kind == opens)
+        .order_by(ENTRIES.c.chain, ENTRIES.c.sequence.desc())
+    ).subquery()
+    closed = select(later.c.sequence).where(
+        later.c.chain == last.c.chain,
+        later.c.sequence > last.c.sequence,
+        later.c.kind.in_(closes),
+        _found(later, about) == last.c.about,
+    )
+    return tuple(connection.scalars(select(last.c.chain).where(~closed.exists()).order_by(last.c.chain)))
+
+
+def _found(table: Any, pattern: str) -> Any:
+    return func.substring(cast(table.c.payload, Text), pattern)
 
 
 def _instant_of(row: Any) -> datetime | None:

@@ -50,6 +50,7 @@ from ._rows import (
     HEADS,
     SETTINGS,
     Tail,
+    chains_with_open,
     ends_of_chains,
     entries_among,
     entries_of_kind,
@@ -281,6 +282,15 @@ class Ledger:
         both = union(*(select(one).where(one.startswith(beginning, autoescape=True)) for one in tables))
         with self._reading() as connection:
             return tuple(sorted(connection.scalars(both)))
+
+    def open_chains(self, beginning: str, opens: str, closes: Collection[str], field: str) -> tuple[str, ...]:
+        """Return the chains with a prefix in which something is open; nothing of it is checked here.
+
+        That is, no entry of the kinds ``closes`` with the same text in a field of its payload follows the last entry of
+        the kind ``opens``.
+        """
+        with self._reading() as connection:
+            return chains_with_open(connection, beginning, opens, closes, field)
 
     def began(self, beginning: str) -> dict[str, datetime]:
         """Return when each chain with a prefix began; nothing of it is checked here."""

@@ -82,7 +82,8 @@ def standing_bookings(ledger: Chains) -> Iterator[tuple[str, Booking]]:
 
     :raises LedgerBroken: such a chain is not intact.
     """
-    for chain, entries in ledger.whole(ledger.chains(PREFIX)).items():
+    there = ledger.open_chains(PREFIX, ENVIRONMENT_BOOKED, (ENVIRONMENT_FREED, ENVIRONMENT_RECOVERED), field="holder")
+    for chain, entries in ledger.whole(there).items():
         if isinstance(entries, Break):
             raise broken_by(entries)
         if booking := standing(entries).booking:

@@ -126,6 +126,9 @@ class Chains(Protocol):
     def entries(self, chain: str, *, kind: str | None = None) -> Sequence[Entry]: ...  # noqa: D102
     def chains(self, beginning: str = "") -> Sequence[str]: ...  # noqa: D102
     def whole(self, chains: Collection[str]) -> Mapping[str, tuple[Entry, ...] | Break]: ...  # noqa: D102
+    def open_chains(  # noqa: D102
+        self, beginning: str, opens: str, closes: Collection[str], field: str
+    ) -> Sequence[str]: ...
     def began(self, beginning: str) -> Mapping[str, datetime]: ...  # noqa: D102
 
 
