@@ -16,7 +16,15 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 END_TO_END = Path(__file__).parent / "end_to_end"
-CONSOLE = ("test_calendar_page", "test_console", "test_execution_api", "test_guard", "test_reconcile_airflow")
+CONSOLE = (
+    "test_cab",
+    "test_calendar_page",
+    "test_console",
+    "test_environments_page",
+    "test_execution_api",
+    "test_guard",
+    "test_reconcile_airflow",
+)
 """The files of tests/integration that talk to the same Airflow: on one worker, it starts once."""
 AT_ONCE = 3
 """How many files of ``end_to_end`` run at the same time."""

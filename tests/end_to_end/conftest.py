@@ -1,5 +1,7 @@
 """One stack for all end-to-end tests, whichever worker runs them, and on it a service of each file's own.
 
+A file that names an engine (``ENGINE = "cluster"``) has the stack of that engine.
+
 What a file leaves in the ledger is the record that its service's next release is judged by, so no two share a service.
 """
 
@@ -17,7 +19,11 @@ import pytest
 from interlock.estate.settings import Settings
 
 from .people import BIKE_SHOP
-from .stack import Stack, settings_of_stack, start, stop
+from .stack import NETWORK, Stack, settings_of_stack, start, stop
+
+ENGINE = os.environ.get("INTERLOCK_ENGINE", "local")
+NETWORKS = {"local": NETWORK, "cluster": "127.42.0"}
+"""Both stacks run at the same time."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with (
-        _shared_stack(shared) as settings,
+        _shared_stack(shared, getattr(request.module, "ENGINE", ENGINE)) as settings,
         closing(Stack(settings, getattr(request.module, "SERVICE", BIKE_SHOP))) as running,
     ):
         if running.service != BIKE_SHOP:
@@ -35,25 +41,26 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 
 @contextmanager
-def _shared_stack(folder: Path) -> Iterator[Settings]:
-    """Start the stack unless it runs for another worker; stop it afterwards unless another worker uses it.
+def _shared_stack(folder: Path, engine: str) -> Iterator[Settings]:
+    """Start the stack of an engine unless it runs for another worker; stop it afterwards unless another worker uses it.
 
     Each that uses it has a shared lock, which ends with its process.
     """
-    started = folder / "stack.json"
-    with (folder / "stack.users").open("a") as users:
-        with _alone(folder):
+    started = folder / f"{engine}.json"
+    with (folder / f"{engine}.users").open("a") as users:
+        with _alone(folder, engine):
             if started.exists():
                 settings = Settings.from_environment(json.loads(started.read_text()))
             else:
-                settings = settings_of_stack(folder / f"stack{len(list(folder.glob('stack[0-9]*')))}")
+                name = f"{engine}{len(list(folder.glob(f'{engine}[0-9]*')))}"
+                settings = settings_of_stack(folder / name, engine=engine, network=NETWORKS[engine])
                 start(settings)
                 started.write_text(json.dumps(settings.to_environment()))
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield settings
         finally:
-            with _alone(folder):
+            with _alone(folder, engine):
                 try:
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -64,7 +71,7 @@ def _shared_stack(folder: Path) -> Iterator[Settings]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "stack.lock").open("a") as lock:
+def _alone(folder: Path, engine: str) -> Iterator[None]:
+    with (folder / f"{engine}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -281,11 +281,16 @@ def title(service: str) -> str:
 
 
 def settings_of_stack(
-    folder: Path, catalogue: Callable[[Path], Path] = impatient_catalogue, *, network: str = NETWORK
+    folder: Path,
+    catalogue: Callable[[Path], Path] = impatient_catalogue,
+    *,
+    engine: str = "",
+    network: str = NETWORK,
 ) -> Settings:
     """Return the settings of a stack on ports and addresses of its own.
 
     :param catalogue: copies the catalogue into a folder, and may change it there.
+    :param engine: ``local`` or ``cluster``; empty: the environment says which.
     :param network: of the hosts' addresses; stacks at the same time need one each.
     """
     folder.mkdir(exist_ok=True)
@@ -299,7 +304,8 @@ def settings_of_stack(
             "INTERLOCK_NETWORK": network,
             "INTERLOCK_PARSE_SECONDS": "600",  # the tests say when the catalogue has changed
             "INTERLOCK_IDLE_SECONDS": "1",  # Airflow's default: each look of the scheduler reads all tasks of all runs
-            "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),  # INTERLOCK_ENGINE: the caller's
+            "INTERLOCK_CATALOGUE": str(catalogue(folder / "catalogue")),
+            **({"INTERLOCK_ENGINE": engine} if engine else {}),
         }
     )
 
