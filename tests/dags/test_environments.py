@@ -40,6 +40,8 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "services" / "bike-shop.yaml"
     data = yaml.safe_load(file.read_text(encoding="utf-8"))
     data["environments"] |= example()
+    signs = {"title": "Security team", "people": ["cora"]}
+    data["without_hosts"] = {"security-review": {"after": ["test"], "sign_off": signs}}
     data["cases"] = {"repository": ["qa/cases.yaml"], "testers": {"shop-tester": ["fay", "sam"]}}
     file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     return folder
@@ -60,7 +62,7 @@ def tasks(dags: dict[str, Any]) -> dict[str, Any]:
 def test_the_example_is_a_catalogue(catalogue: Path) -> None:
     assert what_is_wrong(catalogue) == []
     shop: Service = load_catalogue(catalogue).services["bike-shop"]
-    assert shop.path == ("integration", "user-acceptance", "staging")
+    assert shop.path == ("integration", "security-review", "user-acceptance", "staging")
 
 
 def test_each_environment_is_a_group_with_its_tasks(dags: dict[str, Any], tasks: dict[str, Any]) -> None:
@@ -72,7 +74,8 @@ def test_each_environment_is_a_group_with_its_tasks(dags: dict[str, Any], tasks:
         f"quality.staging.{task}_soak" for task in ("begin", "await", "end")
     }
     assert {task for task in tasks if "sign_off" in task} == {
-        f"quality.user-acceptance.{task}"
+        f"quality.{name}.{task}"
+        for name in ("user-acceptance", "security-review")
         for task in ("prepare_sign_off", "sign_off", "sign_off_over", "await_sign_off")
     }
 
@@ -139,7 +142,7 @@ def test_every_task_says_what_it_does_and_is_tried_again(tasks: dict[str, Any]) 
 
 def test_the_bypass_detector_and_the_closure_know_the_tasks_of_environments(tasks: dict[str, Any]) -> None:
     asking = {task for task, told in tasks.items() if told["type"] == "Question" and task.count(".") == 2}
-    assert len(asking) == 7
+    assert len(asking) == 10
     assert all(map(asks_people, asking))
     for task in ("deploy", "run_suites", "measure_load", "judge", "pass_gate", "close_tests", "conclude"):
         left = left_by(f"quality.staging.{task}")
@@ -150,6 +153,15 @@ def test_the_bypass_detector_and_the_closure_know_the_tasks_of_environments(task
         "sign_off.decided",
         {"environment": "user-acceptance"},
     )
+
+
+def test_nothing_is_booked_deployed_or_loaded_in_an_environment_without_hosts(tasks: dict[str, Any]) -> None:
+    group = "quality.security-review."
+    own = {task.removeprefix(group) for task in tasks if task.startswith(group)}
+    assert {"begin", "plan_cases", "run_case", "judge", "pass_gate", "close_tests", "sign_off", "conclude"} <= own
+    assert not own & {"book", "deploy", "run_suites", "measure_load", "begin_soak"}
+    assert "quality.pass_gate" in upstream(tasks, f"{group}begin")
+    assert f"{group}conclude" in upstream(tasks, "acceptance.prepare_acceptance")
 
 
 def test_a_rollback_does_not_go_through_environments(dags: dict[str, Any]) -> None:

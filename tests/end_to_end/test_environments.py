@@ -25,6 +25,7 @@ FLAWED, MENDED = "1.1.0", "1.1.1"
 CASE = "fill-a-basket"
 WHAT_HAPPENED = "The empty basket leads nowhere"
 BETWEEN = ("integration", "acceptance", "staging")
+REVIEW = "security-review"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,7 @@ def mended(stack: Stack, rita: Colleague, sent_back: Release) -> tuple[Release, 
     run_cases(stack, run, "Passed")
     texts = {
         "acceptance": sign_off(stack, run, "acceptance", "fay", "cora"),
+        REVIEW: sign_off(stack, run, REVIEW, "cora"),
         "staging": sign_off(stack, run, "staging", "sam"),
     }
     accept(stack, run)
@@ -106,7 +108,7 @@ def test_the_next_version_passes_every_environment_and_closes_the_defect(
     assert {name: stack.versions(name) for name in ("test", *BETWEEN, "production")} == {
         name: {MENDED} for name in ("test", *BETWEEN, "production")
     }
-    passed = {name: run.result(f"quality.{name}.conclude") for name in BETWEEN}
+    passed = {name: run.result(f"quality.{name}.conclude") for name in (*BETWEEN, REVIEW)}
     plan = run.result("rollout.freeze_plan")
     assert {one["environment"]: one["quality"] for one in plan["environments"]} == {
         name: one["quality"] for name, one in passed.items()
@@ -160,4 +162,5 @@ def test_an_emergency_goes_over_staging_only_and_its_ballot_says_so(
         "acceptance": "skipped",
         "staging": "success",
     }
+    assert states[f"quality.{REVIEW}.begin"] == "skipped"
     assert "| acceptance | **left out**: policy.yaml change_types.emergency.environments names staging only |" in ballot

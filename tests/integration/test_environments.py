@@ -69,6 +69,9 @@ cases:
 SUITE = f"""#!/bin/sh
 test -n "$BASE_URL" && echo '<testsuite name="s">{CASES}</testsuite>' > report.xml
 """
+SCAN = f"""#!/bin/sh
+test -z "$BASE_URL" && echo '<testsuite name="s">{CASES}</testsuite>' > report.xml
+"""
 SOAK = timedelta(milliseconds=1)
 FOUND = {
     "case": "basket",
@@ -93,10 +96,11 @@ class Way:
         self.hosts = {"uat": (uat,), "staging": tuple(staging)}
         self.left: dict[tuple[str, str], Any] = {}
 
-    def describe(self, *, cases: bool = False, **more: dict[str, Any]) -> None:
+    def describe(self, *, cases: bool = False, without: dict[str, Any] | None = None, **more: dict[str, Any]) -> None:
         """Write the catalogue, with two environments in the bike shop's file.
 
         :param cases: people run a test case in the first.
+        :param without: environments without hosts, for which there is another suite.
         """
         catalogue = self.folder / "catalogue"
         shutil.rmtree(catalogue, ignore_errors=True)
@@ -114,6 +118,9 @@ class Way:
         for name, about in between.items():
             usual = {"hosts": {"Service": "bike-shop", "Environment": name}, "count": 1, "ssh": "interlock_test_hosts"}
             data["environments"][name] = {**usual, "deploy_root": DEPLOY_ROOT, **about, **more.get(name, {})}
+        if without:
+            data["without_hosts"] = without
+            data["suites"]["scan"] = {"command": ["./scan"], "junit": ["report.xml"]}
         if cases:
             data["cases"] = {
                 "repository": ["cases.yaml"],
@@ -126,7 +133,7 @@ class Way:
     def begin(self, version: str = "1.1.0", **plan: Any) -> None:
         """Have on record what a release has when it was accepted on test."""
         project = git_project(self.folder / "project")
-        sha = project.commit({"suite": SUITE, "cases.yaml": CASE})
+        sha = project.commit({"suite": SUITE, "scan": SCAN, "cases.yaml": CASE})
         self.patch.setenv(
             "AIRFLOW_CONN_BIKE_SHOP_SOURCE", json.dumps({"conn_type": "git", "host": f"file://{project.folder}"})
         )
@@ -199,7 +206,7 @@ class Way:
 
     def asked(self, name: str, report: Any, deployment: Any, tested: Any) -> list[dict[str, Any]]:
         """Ask who signs an environment off."""
-        facts = (self.plan, self.artifact, report, deployment, tested)
+        facts = (self.plan, self.artifact, report, tested, *([deployment] if deployment else []))
         questions = self.run(name, path.prepare_sign_off, *facts)
         for number, one in enumerate(questions):
             about = {field: one[field] for field in ("subject", "body", "assigned_users")}
@@ -267,7 +274,7 @@ class Way:
             environments=found["environments"],
         )
         said = (one.what for one in objections(plan, circumstances, datetime.now(UTC)))
-        return [one for one in said if one.startswith(("uat", "staging", "The plan names"))]
+        return [one for one in said if one.startswith(("lab", "uat", "staging", "The plan names"))]
 
 
 def plain(value: Any) -> Any:
@@ -335,6 +342,34 @@ def test_a_release_goes_through_two_environments_on_real_hosts_and_a_permit_prov
         "uat: a recount of the votes does not sign it off. Testers: not approved in time: only 0 of 2 approvals by the "
         "deadline. Dan Mbeki (dan), Fay Tanaka (fay) and Sam Novak (sam) did not answer in time."
     ]
+
+
+def test_an_environment_without_hosts_is_passed_by_its_suite_and_its_sign_off_and_a_permit_proves_it(way: Way) -> None:
+    signs = {"title": "Security team", "people": ["cora"]}
+    without = {"lab": {"after": ["test"], "suites": ["scan"], "sign_off": signs}}
+    way.describe(without=without, uat={"suites": ["api"]}, staging={"suites": ["api"]})
+    way.begin()
+    way.run("lab", path.begin, way.plan)
+    suites = way.run("lab", path.run_suites, way.plan)
+    report = way.run("lab", path.judge, way.in_force, way.plan, way.artifact, suites)
+    assert (report["success"], {one["suite"] for one in report["suites"]}) == (True, {"tests", "kinds", "record"})
+    assert way.run("lab", path.prepare_waivers, way.in_force, way.plan, report) == []
+    tested = way.closed("lab", report, way.run("lab", path.pass_gate, way.in_force, way.plan, report))
+    questions = way.asked("lab", report, None, tested)
+    assert "This environment has no hosts of its own" in questions[0]["body"]
+    assert way.artifact.bundle.sha256 in questions[0]["body"]
+    way.vote("cora")
+    way.decided("lab", tested, questions)
+    lab = way.run("lab", path.conclude, way.plan)
+    assert kinds(way) == [
+        *((f"path.{kind}", "lab") for kind in ("suites_run", "judged", "gated", "tested")),
+        ("sign_off.decided", "lab"),
+        ("path.passed", "lab"),
+    ]
+    plan = way.frozen(lab, way.signed_uat(), way.soaked_staging())
+    assert way.said(plan) == []
+    way.airflow.wipe("quality.lab.sign_off")
+    assert [one.partition(".")[0] for one in way.said(plan)] == ["lab: a recount of the votes does not sign it off"]
 
 
 def test_a_vote_that_did_not_come_in_at_the_api_is_found_when_the_permit_is_asked(way: Way) -> None:

@@ -321,6 +321,11 @@ class TestDeployment(Record):
     results: tuple[HostResult, ...]
     base_urls: tuple[str, ...]
 
+    @classmethod
+    def nowhere(cls, environment: str) -> Self:
+        """Return the deployment to an environment that has no hosts."""
+        return cls(environment=environment, results=(), base_urls=())
+
 
 class SuiteRuns(Record):
     """Stage 5: what the service's own suites found on the test environment."""

@@ -321,6 +321,43 @@ def test_an_environment_that_would_not_be_proven_is_refused(between: dict[str, A
         service(environments=environments(**between), suites=suites("api"))
 
 
+def test_an_environment_without_hosts_is_on_the_path_and_has_no_host_to_change() -> None:
+    without = {"security": {"after": ["test"], "sign_off": SIGN_OFF}, "lab": {"after": ["uat"], "suites": ["api"]}}
+    between = environments(uat={"after": ["security"]}, staging={"after": ["lab"]})
+    found = service(environments=between, without_hosts=without, suites=suites("api"))
+    assert found.path == ("security", "uat", "lab", "staging")
+    assert not found.is_sandbox("security"), "nobody gets access to hosts for it"
+    assert "without_hosts" not in service().model_dump(mode="json"), "the digest of other services stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ({"lab": {"after": ["test"]}}, "lab proves nothing: give it suites, a sign_off, or test cases"),
+        ({"lab": {"suites": ["api"]}}, "Field required"),
+        ({"lab": {"after": ["uat"], "suites": ["api"]}}, "lab comes after uat; allowed: test"),
+        ({"lab": {"after": ["test"], "suites": ["ui"]}}, "lab names the suites ui; allowed: api"),
+        ({"production": {"after": ["test"], "suites": ["api"]}}, "production is an environment with hosts"),
+        ({"lab": {"after": ["lab"], "suites": ["api"]}}, "lab comes after lab"),
+        *(
+            ({"lab": {"after": ["test"], "suites": ["api"], key: value}}, "Extra inputs are not permitted")
+            for key, value in {
+                "hosts": {"Service": "bike-shop"},
+                "load": {"paths": ["/"]},
+                "soak": "PT1H",
+                "data": {"command": ["true"]},
+                "count": 1,
+                "ssh": "interlock_test_hosts",
+                "waves": ["100%"],
+            }.items()
+        ),
+    ],
+)
+def test_what_makes_no_sense_without_hosts_is_refused(without: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        service(without_hosts=without, suites=suites("api"))
+
+
 @pytest.mark.parametrize("name", ["test", "production"])
 @pytest.mark.parametrize("field", [{"after": ["test"]}, {"soak": "PT1H"}, {"sign_off": SIGN_OFF}, {"suites": ["api"]}])
 def test_test_comes_first_and_production_last(name: str, field: dict[str, Any]) -> None:

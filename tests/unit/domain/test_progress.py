@@ -13,7 +13,7 @@ from interlock.domain.catalogue import SignOff
 from interlock.domain.ledger import kinds
 from interlock.domain.ledger.witness import GivenAnswer
 from interlock.domain.outcome.progress import EnvironmentProgress, Progress, StepProgress, progress_of
-from interlock.domain.records import PathStep, PlannedStep
+from interlock.domain.records import EnvironmentTested, PathStep, PlannedStep
 from interlock.domain.runbook.progress import Ended
 from tests.factories import releases
 from tests.factories.journeys import Journey, case, defect, emergency, report, result, vote
@@ -103,6 +103,30 @@ def test_a_sign_off_says_who_decided_what() -> None:
     assert found.state == "rejected"
     assert found.approval is not None
     assert found.approval.approved is False
+
+
+def test_an_environment_without_hosts_goes_its_way_without_a_deployment() -> None:
+    path = (PathStep(environment="lab", after=("test",), sign_off=SignOff(title="Security", people=("cora",))),)
+    journey = Journey()
+    journey.put(kinds.POLICY_RESOLVED, releases.policy().model_copy(update={"path": path}))
+    assert one(journey, "lab").state == "pending"
+    judged = releases.quality().model_copy(update={"environment": "lab"})
+    journey.put(kinds.PATH_JUDGED, judged)
+    assert one(journey, "lab").state == "judged"
+    tested = EnvironmentTested(
+        environment="lab",
+        service="repair-shop",
+        version="2.0.0",
+        release="2.0.0-a",
+        bundle="a" * 64,
+        quality=sha256_of(judged),
+        requested_by="rita",
+        excluded=(),
+        decide_by=releases.AT,
+    )
+    journey.put(kinds.PATH_TESTED, tested)
+    asked = one(journey, "lab")
+    assert (asked.state, asked.hosts, asked.deployed_at) == ("asked", None, None)
 
 
 def test_a_sign_off_by_a_role_names_the_people_who_have_it() -> None:

@@ -107,14 +107,15 @@ def build(checkout: Path, spec: Build, *, environ: Mapping[str, str], confines: 
 
 
 def run_suite(
-    checkout: Path, suite: Suite, *, base_url: str, environ: Mapping[str, str], confines: Confines = DEFAULT
+    checkout: Path, suite: Suite, *, base_url: str | None, environ: Mapping[str, str], confines: Confines = DEFAULT
 ) -> SuiteRun:
     """Run a suite of the service's own against a host that serves the release.
 
     Tests that fail and say so in their reports are for quality review; what else goes wrong is QualityRejected.
 
     :param checkout: a clean one: git is asked in it.
-    :param base_url: what the suite finds as ``BASE_URL``: the one host that it reaches, beside its registries.
+    :param base_url: what the suite finds as ``BASE_URL``: the one host that it reaches, beside its registries; none:
+        it reaches no host.
     :param environ: the worker's environment, of which the suite sees a whitelist.
     :param confines: what the suite is held to, and what it may use.
     """
@@ -145,11 +146,12 @@ def prepare_data(
 
 @contextmanager
 def _against(
-    checkout: Path, spec: Suite | TestData, base_url: str, environ: Mapping[str, str], confines: Confines
+    checkout: Path, spec: Suite | TestData, base_url: str | None, environ: Mapping[str, str], confines: Confines
 ) -> Iterator[tuple[_Work, BuildEnvironment]]:
     """Yield what runs commands of the service in a sandbox that reaches a host, and how isolated it is."""
-    more = _same_each_time(str(commit_epoch(checkout))) | {"BASE_URL": base_url}
-    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=[base_url]) as box:
+    more = _same_each_time(str(commit_epoch(checkout))) | ({"BASE_URL": base_url} if base_url else {})
+    reaches = [base_url] if base_url else []
+    with sandbox(checkout, environ=environ, confines=confines, more=more, reaches=reaches) as box:
         yield _Work(box, spec.time_limit.total_seconds(), error=QualityRejected), box.surroundings
 
 

@@ -315,10 +315,11 @@ def _unknown_people(service: Service, board: BoardBook) -> Iterator[Problem]:
     if service.training is not None:
         acknowledge = service.training.acknowledge.items()
         named += [(("training", "acknowledge", role), users) for role, users in acknowledge]
-    for name, environment in service.environments.items():
+    for name, environment in service.stations.items():
         if environment.sign_off is not None:
-            named.append((("environments", name, "sign_off", "people"), environment.sign_off.people))
-            yield from _unknown_signers(("environments", name, "sign_off"), environment.sign_off, board)
+            signed: Place = (*service.key_of(name).split("."), "sign_off")
+            named.append(((*signed, "people"), environment.sign_off.people))
+            yield from _unknown_signers(signed, environment.sign_off, board)
     if service.cases is not None:
         named += [(("cases", "testers", role), users) for role, users in service.cases.testers.items()]
     for number, step in enumerate(service.runbook):
@@ -354,7 +355,9 @@ def _loosening_service(service: Service, policy: Policy) -> Iterator[Problem]:
         yield Problem(("policy", *refusal.path), tightening.shown(refusal.found), refusal.allowed)
     for name in service.path:
         for refusal in refusals_of_environment(policy, service, name):
-            yield Problem(("environments", name, *refusal.path), tightening.shown(refusal.found), refusal.allowed)
+            yield Problem(
+                (*service.key_of(name).split("."), *refusal.path), tightening.shown(refusal.found), refusal.allowed
+            )
 
 
 def _unknown_registries(service: Service, policy: Policy) -> Iterator[Problem]:

@@ -261,10 +261,10 @@ def sign_off_rule(book: BoardBook, service: Service, environment: str) -> Voting
 
     :param book: as it was when the release began (:func:`.amended.as_begun`).
     """
-    asked = service.environments[environment].sign_off
+    asked = service.stations[environment].sign_off
     if asked is None:
         return None
-    place = f"services/{service.name}.yaml environments.{environment}.sign_off"
+    place = f"services/{service.name}.yaml {service.key_of(environment)}.sign_off"
     members = signers(asked, book.people)
     demand = Demand(title=asked.title, place=place, members=members, approvals=asked.quorum, deadline=asked.within)
     return _rule(book, demand)

@@ -417,6 +417,29 @@ class Environment(Model):
         return self
 
 
+class WithoutHosts(Model):
+    """An environment of the path that has no hosts of its own: the artifact is reviewed there, and deployed nowhere."""
+
+    after: Annotated[tuple[Identifier, ...], Field(min_length=1), AfterValidator(each_once)] = Field(
+        description="Environments that a release must have passed before it comes here"
+    )
+    suites: Annotated[tuple[Identifier, ...], AfterValidator(each_once)] = Field(
+        (), exclude_if=not_, description="The suites that run here, without BASE_URL; default: none"
+    )
+    thresholds: dict[str, FiniteFloat | int | list[str]] = Field(
+        {}, exclude_if=not_, description="Thresholds that are stricter here than those of the policy"
+    )
+    sign_off: Later[SignOff] = Field(None, description="Who signs the environment off; default: nobody")
+
+    @property
+    def soak(self) -> None:
+        """Nothing runs here."""
+
+    @property
+    def data(self) -> None:
+        """There is no host that could have any."""
+
+
 def _number_of(amount: int | str, of: int) -> int:
     """Return an amount in numbers of hosts, a percentage rounded up."""
     return amount if isinstance(amount, int) else -(-of * int(amount.rstrip("% ")) // 100)
@@ -462,6 +485,12 @@ class Service(Model):
     health: Health
     smoke: tuple[SmokeCheck, ...] = Field(min_length=1)
     environments: dict[Identifier, Environment]
+    without_hosts: dict[Identifier, WithoutHosts] = Field(
+        {},
+        exclude_if=not_,
+        description="Environments between test and production that have no hosts of their own: suites that reach "
+        "something else, test cases of people, a sign-off",
+    )
     changed_on_hosts: tuple[RelativePath, ...] = Field(
         (),
         description="Globs of files of the bundle that its own hooks or program change on a host; reconcile does not "
@@ -502,13 +531,27 @@ class Service(Model):
 
     @model_validator(mode="after")
     def _environments_are_a_path(self) -> Self:
-        refuse_wrong_path(self.environments, self.suites)
+        refuse_wrong_path(self.environments, self.without_hosts, self.suites)
+        for name, one in self.without_hosts.items():
+            if not (one.suites or one.sign_off or self.cases):
+                raise ValueError(
+                    f"without_hosts: {name} proves nothing: give it suites, a sign_off, or test cases that people run"
+                )
         return self
+
+    @property
+    def stations(self) -> dict[str, Environment | WithoutHosts]:
+        """All environments, with hosts and without."""
+        return {**self.environments, **self.without_hosts}
 
     @property
     def path(self) -> tuple[str, ...]:
         """The environments between test and production, each after those that it comes after."""
-        return sorted_path(self.environments)
+        return sorted_path(self.stations)
+
+    def key_of(self, environment: str) -> str:
+        """Return the key of the service's file under which an environment is."""
+        return f"{'without_hosts' if environment in self.without_hosts else 'environments'}.{environment}"
 
     def is_sandbox(self, environment: str) -> bool:
         """Tell whether the hosts of an environment are accessed without a permit: those of all before production."""

@@ -159,7 +159,7 @@ def _of_book(policy: Policy, book: BoardBook, service: Service, in_force: Policy
     members = {user for board in boards.values() for user in board.members}
     members |= {user for rule in rules.values() for user in rule.members}
     members |= {
-        user for one in service.environments.values() if one.sign_off for user in signers(one.sign_off, book.people)
+        user for one in service.stations.values() if one.sign_off for user in signers(one.sign_off, book.people)
     }
     delegates = [one for one in book.delegates if one.for_ in members]
     management = book.senior_management if _asks_management(flow) else ()

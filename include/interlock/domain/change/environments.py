@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from interlock.domain.catalogue import (
     ChangeType,
-    Environment,
     Flow,
     Policy,
     Service,
@@ -46,7 +45,7 @@ def steps_of(service: Service) -> tuple[PathStep, ...]:
     return tuple(
         PathStep(environment=name, after=one.after, soak=one.soak, sign_off=one.sign_off)
         for name in service.path
-        if (one := service.environments[name])
+        if (one := service.stations[name])
     )
 
 
@@ -114,6 +113,5 @@ def refusals_of_environment(policy: Policy, service: Service, environment: str) 
 
 
 def _level(service: Service, environment: str) -> tuple[str, Tightening]:
-    described: Environment = service.environments[environment]
-    place = f"{place_of_service(service.name)} environments.{environment}"
-    return place, Tightening(thresholds=described.thresholds)
+    place = f"{place_of_service(service.name)} {service.key_of(environment)}"
+    return place, Tightening(thresholds=service.stations[environment].thresholds)

@@ -59,7 +59,7 @@ def judge_again(catalogue: ServiceCatalogue) -> None:
             from .review import judge_environment
 
             cases = of_people.get(name)
-            report = judge_environment(catalogue, name, began, plan, artifact, ran[name], loaded[name], cases)
+            report = judge_environment(catalogue, name, began, plan, artifact, ran.get(name), loaded.get(name), cases)
             record(QUALITY_JUDGED_AGAIN, {**report.to_xcom(), "thresholds": digest})
 
 

@@ -95,6 +95,16 @@ def book(service: str, environment: str, plan: ReleasePlan) -> dict[str, Any]:
     return held.model_dump(mode="json")
 
 
+@stage_task(task_display_name="Begin")
+def begin(service: str, environment: str, plan: ReleasePlan) -> None:
+    """Begin the review in an environment without hosts, where nothing is deployed.
+
+    If the policy leaves the environment out, skip its tasks.
+    """
+    if left_out := _stop(resources.catalogue_of(service), plan, environment).left_out:
+        raise AirflowSkipException(f"Not for this release: {left_out}.")
+
+
 @stage_task(task_display_name="Deploy", evidence=PATH_DEPLOYED)
 def deploy(service: str, environment: str, artifact: Artifact, assets: AssetReport) -> TestDeployment:
     """Deploy the bundle to all hosts of the environment, in the same way as later to production."""
@@ -111,9 +121,12 @@ def deploy(service: str, environment: str, artifact: Artifact, assets: AssetRepo
     execution_timeout=timedelta(hours=2),
     **on_build_workers(),
 )
-def run_suites(service: str, environment: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
-    """Run the suites of the environment, from the released commit, against its first host."""
-    return run_suites_in(service, plan, deployment).model_copy(update={"environment": environment})
+def run_suites(
+    service: str, environment: str, plan: ReleasePlan, deployment: TestDeployment | None = None
+) -> SuiteRuns:
+    """Run the suites of the environment, from the released commit, against its first host, if it has any."""
+    there = deployment or TestDeployment.nowhere(environment)
+    return run_suites_in(service, plan, there).model_copy(update={"environment": environment})
 
 
 @stage_task(task_display_name="Run the load test", evidence=PATH_LOADED)
@@ -130,8 +143,8 @@ def judge(
     in_force: PolicyInForce,
     plan: ReleasePlan,
     artifact: Artifact,
-    suites: SuiteRuns,
-    load: LoadReport,
+    suites: SuiteRuns | None = None,
+    load: LoadReport | None = None,
     cases: CaseRuns | None = None,
 ) -> QualityReport:
     """Evaluate tests, performance and the release record of the environment with Great Expectations.
@@ -201,9 +214,13 @@ def close_tests(
     waivers: list[Waiver],
     soak: SoakReport | None = None,
 ) -> EnvironmentTested:
-    """Put together what the tests came to, and check that every host still runs the release that was tested."""
+    """Put together what the tests came to, and check that every host still runs the release that was tested.
+
+    An environment without hosts has none to check: its cases and its sign-off name the digest of the artifact.
+    """
     catalogue = resources.catalogue_of(service)
-    _refuse_changed(catalogue, environment, artifact, assets)
+    if environment not in catalogue.service.without_hosts:
+        _refuse_changed(catalogue, environment, artifact, assets)
     begun = as_begun(catalogue, chain_entries())
     rule = voting.sign_off_rule(begun.board, begun.service, environment)
     return EnvironmentTested(
@@ -228,8 +245,8 @@ def prepare_sign_off(
     plan: ReleasePlan,
     artifact: Artifact,
     report: QualityReport,
-    deployment: TestDeployment,
     tested: EnvironmentTested,
+    deployment: TestDeployment | None = None,
 ) -> list[dict[str, Any]]:
     """Prepare one ballot for each person who signs the environment off, or for their delegate."""
     catalogue = resources.catalogue_of(service)
@@ -244,7 +261,7 @@ def prepare_sign_off(
         artifact=artifact,
         report=report,
         waivers=tested.waivers,
-        deployment=deployment,
+        deployment=deployment or TestDeployment.nowhere(environment),
         tested=tested,
         board=rule,
         names=catalogue.board.names,
@@ -350,10 +367,10 @@ def path_groups(
         with TaskGroup(
             group_id=name,
             group_display_name=f"Environment {name}",
-            tooltip=f"{name}: deploy, test, and pass the gate of this environment",
+            tooltip=f"{name}: test, and pass the gate of this environment",
         ):
             first, passed[name] = _group(service, policy, name, in_force, plan, assets, artifact)
-        before = [gate if one == FIRST else passed[one] for one in service.environments[name].after]
+        before = [gate if one == FIRST else passed[one] for one in service.stations[name].after]
         chain(before, first)
     return list(passed.values())
 
@@ -362,15 +379,25 @@ def _group(
     service: Service, policy: Policy, name: str, in_force: XComArg, plan: XComArg, assets: XComArg, artifact: XComArg
 ) -> tuple[XComArg, XComArg]:
     """Compose the tasks of one environment; return the first and the last."""
-    described = service.environments[name]
-    booked = book(service.name, name, plan)
-    outlet = environment_asset(service, name)
-    deployment = deploy.override(outlets=[outlet])(service.name, name, artifact, assets)
-    suites = run_suites(service.name, name, plan, deployment)
-    load = measure_load(service.name, name, assets)
-    chain(booked, deployment, suites, load)
-    cases = run_cases(service, name, in_force, plan, artifact, deployment, after=booked)
-    report = judge(service.name, name, in_force, plan, artifact, suites, load, **cases)
+    described = service.stations[name]
+    found: dict[str, XComArg] = {}
+    deployed: dict[str, XComArg] = {}
+    if name in service.without_hosts:
+        first = begin(service.name, name, plan)
+        if described.suites:
+            found["suites"] = run_suites(service.name, name, plan)
+            chain(first, found["suites"])
+    else:
+        first = book(service.name, name, plan)
+        outlet = environment_asset(service, name)
+        deployment = deploy.override(outlets=[outlet])(service.name, name, artifact, assets)
+        deployed = {"deployment": deployment}
+        found["suites"] = run_suites(service.name, name, plan, deployment)
+        found["load"] = measure_load(service.name, name, assets)
+        chain(first, deployment, *found.values())
+    found |= run_cases(service, name, in_force, plan, artifact, after=first, **deployed)
+    report = judge(service.name, name, in_force, plan, artifact, **found)
+    chain(first, report)
     questions = prepare_waivers(service.name, name, in_force, plan, report)
     asked = gates.ask_waivers(questions, within=time_limits_of(policy, service).acceptance)
     waivers = pass_gate(service.name, name, in_force, plan, report)
@@ -383,8 +410,8 @@ def _group(
     if described.sign_off is None:
         chain(tested, passed)
     else:
-        chain(_sign_off(service, name, plan, artifact, report, deployment, tested), passed)
-    return booked, passed
+        chain(_sign_off(service, name, plan, artifact, report, tested, **deployed), passed)
+    return first, passed
 
 
 def _soak(service: Service, name: str, plan: XComArg, assets: XComArg, artifact: XComArg, waivers: XComArg) -> XComArg:
@@ -407,14 +434,14 @@ def _sign_off(
     plan: XComArg,
     artifact: XComArg,
     report: XComArg,
-    deployment: XComArg,
     tested: XComArg,
+    **deployed: XComArg,
 ) -> list[Any]:
     """Compose the sign-off; return the tasks that end it."""
-    asked = service.environments[name].sign_off
+    asked = service.stations[name].sign_off
     if asked is None:
         raise ValueError(f"{name} is not signed off by anybody")
-    questions = prepare_sign_off(service.name, name, plan, artifact, report, deployment, tested)
+    questions = prepare_sign_off(service.name, name, plan, artifact, report, tested, **deployed)
     over = ask(
         questions,
         task_id="sign_off",

@@ -77,21 +77,24 @@ def deploy_bundle(described: Service, environment: str, artifact: Artifact, asse
 
 def suites_of(described: Service, environment: str) -> tuple[str, ...]:
     """Return the names of the suites that run against an environment."""
-    named = described.environments[environment].suites
+    named = described.stations[environment].suites
     return tuple(described.suites) if named is None else named
 
 
 def run_suites_in(service: str, plan: ReleasePlan, deployment: TestDeployment) -> SuiteRuns:
-    """Prepare the data of an environment and run its suites, from the released commit, against its first host."""
+    """Prepare the data of an environment, and run its suites, from the released commit.
+
+    They run against its first host; where an environment has none, without ``BASE_URL``.
+    """
     policy, _, described = resources.catalogue_of(service)
     store = resources.store()
     rows: list[TestRow] = []
     logs = {}
     surroundings = {}
     prepared: dict[str, Blob] = {}
-    url = deployment.base_urls[0]
+    url = next(iter(deployment.base_urls), None)
     with resources.build_workspace() as folder, resources.repository(described) as repository:
-        if data := described.environments[deployment.environment].data:
+        if (data := described.stations[deployment.environment].data) and url:
             confines = resources.confines(policy, described, data.registries)
             repository.checkout(plan.commit.sha, folder / ".data")
             log = builders.prepare_data(folder / ".data", data, base_url=url, environ=os.environ, confines=confines)
@@ -180,22 +183,23 @@ def judge_environment(
     in_force: PolicyInForce,
     plan: ReleasePlan,
     artifact: Artifact,
-    suites: SuiteRuns,
-    load: LoadReport,
+    suites: SuiteRuns | None = None,
+    load: LoadReport | None = None,
     cases: CaseRuns | None = None,
 ) -> QualityReport:
     """Evaluate what ran in an environment between test and production, by its thresholds or those of the policy.
 
     What does not depend on the environment was judged on test: unit tests, coverage, components.
+
+    :param suites: none: no suite runs there. :param load: none: the environment has no hosts.
     """
-    tests = rows_from_json(TestRow, resources.store().get_bytes(suites.tests))
-    tables: Mapping[str, Sequence[Model]] = {
-        "tests": tests,
-        "kinds": kind_rows(tests, suites_of(catalogue.service, environment)),
-        "performance": load.results,
-        "record": record_rows(plan, artifact),
-    }
-    ran = suites.surroundings or {}
+    tables: dict[str, Sequence[Model]] = {"record": record_rows(plan, artifact)}
+    if load is not None:
+        tables = {"performance": load.results, **tables}
+    if suites is not None:
+        tests = rows_from_json(TestRow, resources.store().get_bytes(suites.tests))
+        tables = {"tests": tests, "kinds": kind_rows(tests, suites_of(catalogue.service, environment)), **tables}
+    ran = (suites and suites.surroundings) or {}
     beside = tuple(f"the suite {name}: {at.how}" for name, at in ran.items() if not at.isolated)
     of_people, found = _of_people(catalogue, in_force, plan, artifact, cases)
     report = _judged(

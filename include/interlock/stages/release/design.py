@@ -33,7 +33,10 @@ def check_assets(service: str, plan: ReleasePlan) -> AssetReport:
         log.warning("In production: %s", sentence)
     stops = stops_of(policy, described, change_type=plan.change_type, step=plan.bump, rehearsal=plan.rehearsal)
     needed = {FIRST, *(stop.environment for stop in stops if not stop.left_out), plan.target}
-    found = [fleets.ready(service, name, described.environments[name]) for name in sorted(needed)]
+    found = [
+        fleets.ready(service, name, described.environments[name])
+        for name in sorted(needed - {*described.without_hosts})
+    ]
     return AssetReport(
         hosts={name: hosts for one in found for name, hosts in one.hosts.items()},
         target_groups={name: group for one in found for name, group in one.target_groups.items()},

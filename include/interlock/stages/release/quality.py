@@ -98,7 +98,7 @@ def quality_stage(
     suites = run_suites(service.name, plan, deployment)
     load = measure_load(service.name, assets)
     chain(suites, load)
-    cases = run_cases(service, ENVIRONMENT, in_force, plan, artifact, deployment)
+    cases = run_cases(service, ENVIRONMENT, in_force, plan, artifact, deployment=deployment)
     report = judge_quality(service.name, in_force, plan, artifact, suites, load, **cases)
     waivers = quality_gate(service, policy, in_force, plan, report)
     passed = path_groups(service, policy, in_force, plan, assets, artifact, gate=waivers)

@@ -98,7 +98,9 @@ def plan_cases(
 
 
 @stage_task(task_display_name="Prepare the test cases")
-def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: TestDeployment) -> list[dict[str, Any]]:
+def prepare_cases(
+    service: str, plan: ReleasePlan, tests: TestPlan, deployment: TestDeployment | None = None
+) -> list[dict[str, Any]]:
     """Write a question for each test case, and tell each tester by e-mail how many there are."""
     catalogue = resources.catalogue_of(service)
     planned = [one for one in planned_cases(tests) if one.demanded]
@@ -114,7 +116,7 @@ def prepare_cases(service: str, plan: ReleasePlan, tests: TestPlan, deployment: 
                 "case.md.j2",
                 service=catalogue.service,
                 plan=tests,
-                deployment=deployment,
+                deployment=deployment or TestDeployment.nowhere(tests.environment),
                 case=one.case,
                 because=one.because,
                 file=one.file,
@@ -174,20 +176,21 @@ def run_cases(
     in_force: XComArg,
     plan: XComArg,
     artifact: XComArg,
-    deployment: XComArg,
     *,
     after: XComArg | None = None,
+    **deployed: XComArg,
 ) -> dict[str, XComArg]:
     """Have people run the test cases of an environment; return the results, for who judges. None: it has no cases.
 
     :param after: what they are planned after; skipped with it.
+    :param deployed: the ``deployment``, if the environment has hosts.
     """
     if service.cases is None:
         return {}
     tests = plan_cases(service.name, environment, in_force, plan, artifact)
     if after is not None:
         chain(after, tests)
-    prepared = prepare_cases(service.name, plan, tests, deployment)
+    prepared = prepare_cases(service.name, plan, tests, **deployed)
     asked = ask(
         prepared,
         task_id="run_case",

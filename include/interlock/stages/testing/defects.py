@@ -88,7 +88,7 @@ def lines(
 
     :param goes: the environments before production that the release goes through.
     """
-    later = (one for one in later_on_path(service.environments, environment) if one in goes)
+    later = (one for one in later_on_path(service.stations, environment) if one in goes)
     return lines_of(
         judged_in(environment, goes, open_defects_of(service.name)),
         {(row.case, environment): row for row in rows},
