@@ -53,6 +53,7 @@ globalThis.React = {
       ? type({ ...attributes, ...(children.length ? { children } : {}) })
       : { type: String(type), ...attributes, children },
   Fragment: "Fragment",
+  isValidElement: () => false,
   useCallback: (one) => one,
   useEffect: (one) => { effects.push(one); },
   useMemo: (make) => make(),
