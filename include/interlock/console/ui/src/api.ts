@@ -2892,6 +2892,14 @@ export interface components {
             /** Passengers */
             passengers: components["schemas"]["Boarded"][];
             /**
+             * Records
+             * @description Systems that have one change of the train, with the passengers as its tasks, and none of each
+             * @default {}
+             */
+            records: {
+                [key: string]: "mirror" | "authority";
+            };
+            /**
              * Requested By
              * @description People who influenced who boards; they do not vote
              */
@@ -3735,6 +3743,12 @@ export interface components {
             may_waive?: {
                 [key: string]: string[];
             } | null;
+            /**
+             * On Train
+             * @description Systems that have a change of its train, and so none of this release
+             * @default []
+             */
+            on_train: string[];
             /**
              * Path
              * @description The environments between test and production, in their order; none: there are none
