@@ -81,3 +81,21 @@ def test_what_attacks_is_text(tmp_path: Path, page: str) -> None:
     assert said.count("onerror=alert(1)") >= 2, "it is shown"
     carry = {name for name, value in attributes(json.loads(said)) if "onerror=alert(1)" in json.dumps(value)}
     assert carry <= {"key", "title", "aria-label"}, "attributes that are words"
+
+
+def strings(drawing: Any) -> Iterator[str]:
+    """Yield each text that is not isolated from its surroundings."""
+    if isinstance(drawing, str):
+        yield drawing
+    elif isinstance(drawing, list):
+        for one in drawing:
+            yield from strings(one)
+    elif isinstance(drawing, dict) and drawing["type"] != "bdi":
+        yield from strings(drawing.get("children"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_mark_of_direction_turns_nothing_that_follows_it(tmp_path: Path, page: str) -> None:
+    _, said = drawn(tmp_path, page, PAGES[page], dagId=DAG, runId=RUN)
+    turned = [one.replace(ATTACK, "…") for one in strings(json.loads(said)) if "\u202e" in one]
+    assert [one for one in turned if not one.endswith("…")] == []

@@ -81,7 +81,7 @@ function Take({ of, again, names, run, user }: Own & { of: Case }) {
   const [busy, work] = useState(false);
   const { taker } = of;
   const mine = taker?.user === user;
-  const [act, said] = mine ? ["Give back", "You are"] : taker ? ["Take over", `${names[taker.user] ?? taker.user} is`] : ["Take", ""];
+  const act = mine ? "Give back" : taker ? "Take over" : "Take";
   const place = { params: { ...placeOf(run).params, task_id: of.task_id, map_index: String(of.map_index) } };
   const path = "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/{map_index}/taker";
   const pressed = () => {
@@ -94,7 +94,7 @@ function Take({ of, again, names, run, user }: Own & { of: Case }) {
   };
   return (
     <>
-      <Box role="status">{taker ? `${said} at it since ${when(taker.since)}` : "Nobody is at it"}</Box>
+      <Box role="status">{taker ? <>{mine ? "You are" : <><Isolated>{names[taker.user] ?? taker.user}</Isolated> is</>} at it since {when(taker.since)}</> : "Nobody is at it"}</Box>
       <Button aria-label={`${act}: ${of.title}`} disabled={busy} onClick={pressed} size="xs" variant="outline">{act}</Button>
       {fault ? <Box color="fg.error" overflowWrap="anywhere" role="alert">{fault}</Box> : null}
     </>
@@ -136,7 +136,7 @@ const drawn = (one: Row, names: Names, run: Run) => {
     ) : null,
     one.environment,
     <Pill kind={kind} state={state} />,
-    one.by ? <>{called(one.by)}<At instant={one.at} /></> : one.taker ? <>{`${called(one.taker.user)} is at it since`}<At instant={one.taker.since} /></> : one.testers.length ? <Quiet>{`for ${one.testers.map(called).join(" or ")}`}</Quiet> : null,
+    one.by ? <>{called(one.by)}<At instant={one.at} /></> : one.taker ? <><Isolated>{called(one.taker.user)}</Isolated> is at it since<At instant={one.taker.since} /></> : one.testers.length ? <Quiet>{`for ${one.testers.map(called).join(" or ")}`}</Quiet> : null,
     <>
       {one.comment ? <Isolated>{one.comment}</Isolated> : null}
       {one.evidence ? <div><Code text={one.evidence} /></div> : null}

@@ -4,7 +4,7 @@ import { get, getText, Schemas } from "./client";
 import { Heading, React } from "./host";
 import { inGroups, requiredActions } from "./needs";
 import { Banner, Fault, inForce, To, when } from "./parts";
-import { Code, Names, pageOf, Pill, placeOf, readNames, Run, Section, Table } from "./sheet";
+import { Code, Isolated, Names, pageOf, Pill, placeOf, readNames, Run, Section, Table } from "./sheet";
 import { CLERK, DECISIONS, RELEASES, ROLLBACKS, TRAINS } from "./vocabulary";
 
 export type Records = Schemas["Records"];
@@ -137,13 +137,13 @@ export const failure = ({ tasks, reasons }: Story): string =>
 export function Found({ story, effect = "" }: { story: Story; effect?: string }) {
   const { findings } = story;
   if (typeof findings === "string") return <Fault>{`Whether there are findings is not known: ${findings}`}</Fault>;
-  const said = [...findings.findings.map((what) => `Finding: ${what}${effect}`), ...findings.missing.map((what) => `Finding: ${what}`)];
-  return <>{said.map((what) => <Fault key={what}>{what}</Fault>)}</>;
+  const said = [...findings.findings.map((what) => [what, effect] as const), ...findings.missing.map((what) => [what, ""] as const)];
+  return <>{said.map(([what, then]) => <Fault key={what}>{"Finding: "}<Isolated>{what}</Isolated>{then}</Fault>)}</>;
 }
 
 /** What this version of the pages does not know of what tasks left. */
 export const Unread = ({ story }: { story: Story }) => (
-  <>{Object.entries(story.unread).map(([task, why]) => <Fault key={task}>{`The result of ${task} is not shown: ${why}.`}</Fault>)}</>
+  <>{Object.entries(story.unread).map(([task, why]) => <Fault key={task}>{`The result of ${task} is not shown: `}<Isolated>{why}</Isolated>.</Fault>)}</>
 );
 
 export const InForce = ({ story }: { story: Story }) =>
