@@ -18,14 +18,23 @@ from typing import Any
 
 import httpx
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
+from interlock.domain.canonical import sha256_of
 from interlock.estate.airflow.accounts import passwords
 from interlock.estate.settings import Settings
 from interlock.estate.stack.stack import claim
 from interlock.estate.world import aws
 from interlock.locations import PROJECT
+from tests.factories.sigstore import IDENTITY, Sigstore
 from tests.ports import free_port
 
 from .people import BIKE_SHOP, Colleague, until
@@ -271,7 +280,16 @@ def add_prebuilt_service(folder: Path) -> None:
     text = policy_file.read_text()
     assert text.count("\nwaivers:\n") == 1, "the waivers are elsewhere now"
     policy_file.write_text(text.replace("\nwaivers:\n", f"\nwaivers:\n{WAIVABLE}"))
-    rules = {"stores": ["parcel_artifacts"], "keys": [{"name": "jenkins", "key": pem, "builders": [BUILDER]}]}
+    rules: dict[str, Any] = {
+        "stores": ["parcel_artifacts"],
+        "keys": [{"name": "jenkins", "key": pem, "builders": [BUILDER]}],
+    }
+    signs = generate_private_key(SECP256R1())
+    sigstore_key(folder).write_bytes(signs.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    root = pipeline_sigstore(folder).trusted_root
+    (folder / "trusted_root.json").write_bytes(root)
+    rules |= {"identities": [IDENTITY.model_dump(mode="json")]}
+    rules |= {"trusted_root": {"file": "trusted_root.json", "sha256": sha256_of(root)}}
     with policy_file.open("a") as policy:
         policy.write(yaml.safe_dump({"prebuilt": rules, "pipelines": {PARCEL_PIPELINE: [PARCEL_SHOP]}}))
 
@@ -279,6 +297,18 @@ def add_prebuilt_service(folder: Path) -> None:
 def pipeline_key(catalogue: Path) -> Path:
     """Return the file of the private key with which the pipeline signs."""
     return catalogue.parent / "pipeline.pem"
+
+
+def sigstore_key(catalogue: Path) -> Path:
+    """Return the file of the key of the Sigstore that signs for workflows of GitHub."""
+    return catalogue.parent / "sigstore.pem"
+
+
+def pipeline_sigstore(catalogue: Path) -> Sigstore:
+    """Return the Sigstore that signs for workflows of GitHub, which the policy pins."""
+    key = load_pem_private_key(sigstore_key(catalogue).read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    return Sigstore(key, key, key)
 
 
 def title(service: str) -> str:

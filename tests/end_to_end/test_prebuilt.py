@@ -1,10 +1,13 @@
-"""A service whose own pipeline builds it, end to end: the recipe for Jenkins in the docs runs here, step by step.
+"""A service whose own pipeline builds it, end to end: the recipes in the docs run here, step by step.
 
-The pipeline leaves its artifacts on a web server with a certificate of its own, and requests releases by its account.
+Of the workflow for GitHub Actions, its commands run. A Sigstore of the test's own, which the policy pins, signs
+instead of GitHub's, and programs of the test's own take the place of gh, which publishes, and of pip. The pipelines
+leave their artifacts on a web server with a certificate of its own, and request releases by their account.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -26,9 +29,22 @@ from interlock.estate.airflow.accounts import passwords
 from interlock.estate.airflow.home import airflow_environment
 from interlock.locations import PROJECT
 from tests.certificates import certificate_of_this_machine
+from tests.factories import pipelines
+from tests.factories.sigstore import BUILDER as RUNNER
+from tests.factories.sigstore import WORKFLOW
+from tests.unit.adapters.prebuilt.test_recipe import workflow
 
 from .people import BIKE_SHOP, Release, dag_of, let_run, until
-from .stack import BUILDER, NOT_WAIVABLE, PARCEL_PIPELINE, PARCEL_SHOP, SADDLE_SHOP, Stack, pipeline_key
+from .stack import (
+    BUILDER,
+    NOT_WAIVABLE,
+    PARCEL_PIPELINE,
+    PARCEL_SHOP,
+    SADDLE_SHOP,
+    Stack,
+    pipeline_key,
+    pipeline_sigstore,
+)
 from .test_release import accept, approve, train
 
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.end_to_end]
@@ -60,6 +76,22 @@ def recipe() -> dict[str, str]:
     (jenkinsfile,) = re.findall(r"```groovy\n(.*?)```", text, re.DOTALL)
     found = re.findall(r"stage\('(\w+)'\).*?\bsh (?:'''(.*?)'''|'(.*?)')", jenkinsfile, re.DOTALL)
     return {stage: (long or short).replace("\\\n", "").replace("\\\\", "\\") for stage, long, short in found}
+
+
+OUTSIDE = {
+    "gh": """\
+#!/bin/sh -eu
+[ "$1 $2" = "release create" ]
+tag="$3"
+shift 3
+cp "$@" "$PUBLISHED/shop/$tag"
+""",
+    "pip": """\
+#!/bin/sh -eu
+[ "$*" = "install --index-url https://packages.example/simple interlock-release" ]
+""",
+}
+"""What the workflow for GitHub Actions needs of the world outside, as far as the test has it."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +173,51 @@ class Jenkins:
         self.checkout(version)
         self.run(version, tag, "Build", "Sign", "Publish", **environment)
 
+    def run_workflow(self, version: str, run: str, more: str) -> Release:
+        """Run the commands of the workflow for GitHub Actions, in the checkout of a version; return the release.
+
+        :param run: number of the workflow's run.
+        :param more: arguments of its last command.
+        """
+        build, attest, publish = workflow()["jobs"]["release"]["steps"][1:]
+        assert attest["uses"].startswith("actions/attest-build-provenance@")
+        settings, bundle = self.stack.settings, self.workspace.parent / "bundle.json"
+        said = {
+            "steps.attest.outputs.bundle-path": str(bundle),
+            "github.token": "a token of GitHub",
+            "vars.PACKAGES": "https://packages.example/simple",
+            "vars.INTERLOCK_URL": settings.airflow_url,
+            "vars.INTERLOCK_USER": PARCEL_PIPELINE,
+            "secrets.INTERLOCK_PASSWORD": passwords(settings)[PARCEL_PIPELINE],
+        }
+        named = {name: said[text.removeprefix("${{ ").removesuffix(" }}")] for name, text in publish["env"].items()}
+        github = {"GITHUB_REF_NAME": version, "GITHUB_RUN_ID": run, "PUBLISHED": str(self.published)}
+        usual = {"PATH": f"{self.tools}:{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(self.tools)}
+
+        def ran(command: str, **environment: str) -> str:
+            done = subprocess.run(
+                ["bash", "-e", "-c", command.replace(BIKE_SHOP, SERVICE)],
+                cwd=self.workspace,
+                env={**usual, **github, **environment},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        ran(build["run"])
+        (artifact,) = self.workspace.glob(attest["with"]["subject-path"])
+        commit = git("-C", str(self.workspace), "rev-parse", "HEAD").strip()
+        about = pipelines.provenance(builder=RUNNER, repository=self.url, commit=commit, workflow={"path": WORKFLOW})
+        statement = pipelines.statement(sha256_of(artifact.read_bytes()), about)
+        signs, names = pipeline_sigstore(settings.catalogue), f"{self.url}/{WORKFLOW}@refs/tags/{version}"
+        bundle.write_text(json.dumps(signs.bundle(statement, source=self.url, commit=commit, workflow=names)))
+        printed = ran(f"{publish['run'].rstrip()} {more}", **named)
+        found = re.search(rf"{DAG}/(\S+),", printed)
+        assert found, printed
+        return Release(self.stack.person("rita"), found[1])
+
     def place(self, version: str, name: str = "shop-{version}.tar.gz") -> Path:
         """Return where a file of a version is published."""
         return self.published / "shop" / version / name.format(version=version)
@@ -156,9 +233,10 @@ def jenkins(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     tools, published = folder / "tools", folder / "published"
     tools.mkdir()
     published.mkdir()
-    command = tools / "interlock"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH="{PROJECT / "include"}" exec "{sys.executable}" -m interlock "$@"\n')
-    command.chmod(0o755)
+    own = f'#!/bin/sh\nPYTHONPATH="{PROJECT / "include"}" exec "{sys.executable}" -m interlock "$@"\n'
+    for name, text in {**OUTSIDE, "interlock": own}.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
     certificate = certificate_of_this_machine(folder)
     with served(published, certificate) as port:
         connection = {
@@ -343,18 +421,25 @@ def test_a_train_takes_the_artifact_that_the_pipeline_signed(stack: Stack, jenki
 
 @pytest.mark.usefixtures("released")
 def test_what_the_policy_lets_people_waive_is_waived_on_record(stack: Stack, jenkins: Jenkins) -> None:
+    """The workflow of GitHub proves the artifact by its own signature, which names no reports."""
     file = stack.settings.catalogue / "services" / f"{SERVICE}.yaml"
-    file.write_text(file.read_text().replace(NOT_WAIVABLE, ""))
+    text = file.read_text().replace(NOT_WAIVABLE, "").replace("workflow: Jenkinsfile", f"workflow: {WORKFLOW}")
+    file.write_text(text)
     stack.parse(DAG)
     (version,) = running = stack.production()
     jenkins.leave(version, "jenkins-shop-19")
-    jenkins.place(version, STATEMENT).unlink()
-    run = jenkins.request(version, "jenkins-shop-19", "--change-type standard")
-    stack.person("cora").decide(run, "quality.waive_expectation", "Waive for 7 days", "The signer is down")
+    for name in ("shop-{version}.tar.gz", STATEMENT):
+        jenkins.place(version, name).unlink()
+    run = jenkins.run_workflow(version, "4711", "--change-type standard")
+    stack.person("cora").decide(run, "quality.waive_expectation", "Waive for 7 days", "No reports are signed")
     train(stack, run)
     assert run.finish() == "success", run.outcome()
     (waiver,) = run.result("quality.pass_gate")
-    assert (waiver["suite"], waiver["by"], waiver["reason"]) == ("provenance", "cora", "The signer is down")
-    wrong = {one["claim"]: one["found"] for one in run.result("build.fetch_artifact")["origin"]["claims"]}
-    assert wrong["provenance"].startswith(f"no statement at shop/{version}/shop-{version}.tar.gz.intoto.jsonl")
+    assert (waiver["suite"], waiver["by"], waiver["reason"]) == ("provenance", "cora", "No reports are signed")
+    origin = run.result("build.fetch_artifact")["origin"]
+    assert origin["signed_by"] == ["github"]
+    assert {one["claim"]: one["holds"] for one in origin["claims"]} == {
+        **dict.fromkeys(("provenance", "builder", "source", "commit", "workflow"), True),
+        **dict.fromkeys(("tests", "coverage"), False),
+    }
     assert stack.production() == running

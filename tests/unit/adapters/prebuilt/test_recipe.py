@@ -1,6 +1,6 @@
 """What service teams copy into their pipelines: what the script signs is what is verified, and the recipes' calls work.
 
-The recipe for Jenkins runs whole in ``tests/end_to_end/test_prebuilt.py``.
+The recipes for Jenkins and for GitHub Actions run in ``tests/end_to_end/test_prebuilt.py``.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def test_the_workflow_for_github_may_sign_and_leaves_what_it_signed_beside_the_a
     assert described["permissions"]["id-token"] == described["permissions"]["attestations"] == "write"
     *_, attest, publish = described["jobs"]["release"]["steps"]
     assert attest["uses"].startswith("actions/attest-build-provenance@")
-    assert "steps.attest.outputs.bundle-path" in publish["run"]
+    assert publish["env"]["BUNDLE"] == "${{ steps.attest.outputs.bundle-path }}"
+    assert not any("${{" in step.get("run", "") for step in described["jobs"]["release"]["steps"]), (
+        "a tag is no command"
+    )
     assert set(publish["env"]) >= {URL, USER, PASSWORD}
 
 
@@ -91,12 +94,10 @@ def test_the_request_of_the_workflow_is_a_call_that_the_command_understands(tmp_
     (tmp_path / "shop-1.1.0.tar.gz").write_bytes(b"the shop")
     publish = workflow()["jobs"]["release"]["steps"][-1]["run"]
     request = publish[publish.index("interlock release") :]
-    for name, value in {"github.ref_name": "1.1.0", "github.run_id": "17"}.items():
-        request = request.replace(f"${{{{ {name} }}}}", value)
     command = tmp_path / "interlock"
     command.write_text(f'#!/bin/sh\nPYTHONPATH="{PROJECT / "include"}" exec "{sys.executable}" -m interlock "$@"\n')
     command.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REF_NAME": "1.1.0", "GITHUB_RUN_ID": "17"}
     done = subprocess.run(
         ["bash", "-e", "-c", request], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )
