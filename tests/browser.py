@@ -74,3 +74,27 @@ def log_in(page: Page, user: str, password: str) -> None:
         page.click("input[type=submit]")
     assert answered.value.status < 400, "FAB allows five log-ins in 40 seconds of an address"
     page.wait_for_selector("[data-testid=nav-sidebar]")
+
+
+def answer_question(page: Page, option: str, comment: str) -> None:
+    """Answer the question that Airflow shows."""
+    from playwright.sync_api import expect
+
+    answer = page.get_by_test_id(f"hitl-option-{option}")
+    expect(answer).to_be_enabled()
+    page.locator("#element_comment").click()
+    page.keyboard.type(comment)
+    page.locator('[id="switch:element_confirmed:control"]').click()
+    answer.click()
+    expect(page.get_by_text("response successful")).to_be_visible()
+
+
+COUNTED = """addEventListener("pointerdown", () => {
+  sessionStorage.clicks = Number(sessionStorage.clicks ?? 0) + 1;
+}, true)"""
+"""Before anything of a page: the clicks of a person, and not those that a page makes of them."""
+
+
+def clicks(page: Page) -> int:
+    """Return how often a page was clicked whose context has the script :data:`COUNTED`."""
+    return int(page.evaluate("Number(sessionStorage.clicks ?? 0)"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,13 +27,14 @@ from interlock.domain.ledger.kinds import (
     ROLLOUT_FROZEN,
     WAVE_DEPLOYED,
 )
-from tests.browser import opened_context
+from interlock.domain.paths import question_page
+from tests.browser import COUNTED, answer_question, clicks, opened_context
 from tests.factories import releases
 from tests.integration.conftest import logged_in
 from tests.integration.console_airflow import PEOPLE, RELEASE, RUN_ID
 from tests.integration.console_server import Console, console_server
 from tests.integration.ledger_server import superuser_connection
-from tests.integration.test_pages import axe, barriers
+from tests.integration.test_pages import assert_is_text, attack, axe, barriers
 from tests.mailbox import Mailbox, mailbox
 
 __all__ = ["axe"]
@@ -314,3 +316,31 @@ def test_the_page_has_no_serious_barriers(
         page.get_by_test_id("interlock-cab").evaluate(settled)  # a button that is being shown has less contrast
         assert barriers(page, axe, "[data-testid=interlock-cab]") == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the screen"
+
+
+OF_ITEM = f"plugin/cab?item={ITEM.replace('+', '%2B')}"
+
+
+@contextmanager
+def followed(console: Console, browser: Browser, user: str, link: str) -> Iterator[Page]:
+    """Open the page to which a link of a mail leads, which is a click, with a count of all further clicks."""
+    with opened_context(browser, storage_state=logged_in(console, user)) as context:
+        context.add_init_script(COUNTED)
+        page = context.new_page()
+        page.goto(f"{console.base}/{link}")
+        yield page
+
+
+def test_from_a_mail_one_click_leads_to_the_question_and_three_more_to_the_vote(
+    console: Console, browser: Browser
+) -> None:
+    with followed(console, browser, "fay", question_page(RELEASE, RUN_ID, "rollout.cast_ballot", 3)) as page:
+        answer_question(page, "Reject", "Not secure")
+        assert clicks(page) == 3, "the comment, the switch, the answer"
+    given = console.entries(release_chain(RELEASE, RUN_ID), ANSWER_GIVEN)[-1].payload
+    assert (given["user"], given["choice"], given["map_index"]) == ("fay", "Reject", 3)
+
+
+def test_what_people_wrote_is_text(airflow: str, page: Page) -> None:
+    attack(page)
+    assert_is_text(page, f"{airflow}/{OF_ITEM}", "cab", may_widen=True)

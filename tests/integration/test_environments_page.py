@@ -36,6 +36,7 @@ from tests.factories.journeys import Journey
 from tests.integration.conftest import logged_in
 from tests.integration.console_airflow import BOARD_ID, CASE, PATH_RELEASE, PEOPLE, UNDER_WAY_ID
 from tests.integration.console_server import Console
+from tests.integration.test_pages import assert_is_text, attack
 
 RUNS = f"/interlock/api/v1/dags/{PATH_RELEASE}/dagRuns"
 NARROW = {"width": 390, "height": 844}
@@ -254,6 +255,15 @@ def test_the_matrix_shows_what_was_tested_and_what_nobody_tested(airflow: str, p
     expect(failed).to_contain_text("failed")
     expect(failed).to_contain_text("<b>No</b> bikes")
     assert page.get_by_test_id("interlock-test-matrix").locator("b").count() == 0, "what people write is text"
+
+
+@pytest.mark.parametrize(
+    ("run_id", "name"), [(UNDER_WAY_ID, "release"), (BOARD_ID, "release"), (UNDER_WAY_ID, "test-matrix")]
+)
+def test_what_people_wrote_is_text(airflow: str, page: Page, run_id: str, name: str) -> None:
+    """Steps, sign-offs and waivers, defects and who decided of them, test cases and what testers say."""
+    attack(page)
+    assert_is_text(page, airflow + where(run_id, name), name)
 
 
 def test_a_matrix_of_two_hundred_cases_is_narrowed_down_with_the_keyboard(airflow: str, page: Page) -> None:

@@ -342,7 +342,7 @@ export function Cab() {
   const now = agenda ? new Date(agenda.at).getTime() : Date.now();
   const mine = items.filter((one) => one.mine).length;
   return (
-    <Box data-testid="interlock-cab" height="100%" overflowY="auto" tabIndex={0}>
+    <Box data-testid="interlock-cab" height="100%" overflowWrap="anywhere" overflowY="auto" tabIndex={0}>
       <Box alignItems="center" display="flex" flexWrap="wrap" gap={3} p={narrow ? 2 : 4}>
         <Heading as="h1" size="lg">CAB</Heading>
         <BoardChoice agenda={agenda} choose={(one) => change("board", one)} value={board} />

@@ -125,7 +125,7 @@ export function NeedsMe() {
   );
   const now = found ? new Date(found.at).getTime() : Date.now();
   return (
-    <Box data-testid="interlock-needs-me" fontSize="sm" height="100%" maxWidth="70em" overflowY="auto" p={4} tabIndex={0}>
+    <Box data-testid="interlock-needs-me" fontSize="sm" height="100%" maxWidth="70em" overflowWrap="anywhere" overflowY="auto" p={4} tabIndex={0}>
       <Box alignItems="baseline" display="flex" flexWrap="wrap" gap={3} mb={4}>
         <Heading as="h1" size="lg">Needs me</Heading>
         {found ? <Quiet>{when(found.at)}</Quiet> : null}
