@@ -116,6 +116,7 @@ def test_the_next_version_passes_every_environment_and_closes_the_defect(
     ballot = next(one.body for one in run.questions() if one.task_id == "rollout.cast_ballot")
     assert all(f"Quality report of {name}, SHA-256: `{one['quality']}`" in ballot for name, one in passed.items())
     assert "this release fixes it" in ballot
+    assert "### Test matrix" in ballot
     (digest,) = {line for line in texts["staging"].splitlines() if line.startswith("Quality report, SHA-256: ")}
     assert passed["staging"]["quality"] in digest
     assert began(run, "quality.staging.book") >= max(ended(run, f"quality.{name}.conclude") for name in BETWEEN[:2])

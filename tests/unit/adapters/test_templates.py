@@ -38,7 +38,7 @@ from interlock.domain.calendars.stops import EmergencyStop
 from interlock.domain.catalogue import WaiverRule
 from interlock.domain.catalogue.cases_file import Case
 from interlock.domain.catalogue.values import roughly
-from interlock.domain.paths import quality_page
+from interlock.domain.paths import matrix_page, quality_page
 from interlock.domain.records import (
     CaseRuns,
     Decision,
@@ -52,6 +52,7 @@ from interlock.domain.records import (
 from interlock.domain.rollout.rollout import describe_strategy
 from interlock.domain.runbook.planning import describe_irreversible, describe_steps
 from interlock.domain.testing.defects import Defect, OpenDefect
+from interlock.domain.testing.matrix import MatrixRow, worst_first
 from interlock.domain.testing.planning import PlannedCase, TestPlan
 from interlock.domain.testing.results import CaseResult
 from interlock.domain.tickets.facts import Ticket
@@ -152,6 +153,22 @@ def overridden_for(reason: str) -> Override:
         role="operations",
         until=datetime(2026, 11, 24, 12, tzinfo=UTC),
     )
+
+
+def test_a_ballot_has_the_test_matrix_and_begins_it_with_what_nobody_tested() -> None:
+    about = {"case": "menu", "title": "The menu opens", "environment": "staging"}
+    passed = MatrixRow(ticket="SHOP-12", **about, state="passed", by="fay")
+    unproven = MatrixRow(ticket="SHOP-9", state="no_case")
+    rows = [*[passed] * 60, MatrixRow(ticket="SHOP-12", **about, state="not_run"), unproven]
+    text = ballot(given={"matrix": worst_first(rows), "matrix_page": matrix_page("release_bike_shop", "manual__1+1")})
+    shown = [line for line in text.splitlines() if line.startswith("| SHOP-")]
+    assert len(shown) == 50
+    assert shown[0] == "| SHOP-9 | no test case proves it | — | **No case** | — |"
+    assert shown[1] == "| SHOP-12 | The menu opens | staging | **Not run** | — |"
+    assert shown[2].startswith("| SHOP-12 | The menu opens | staging | Passed | Fay")
+    assert "All 62" in text
+    assert "[Test matrix](" in text
+    assert "Test matrix" not in words(ballot())
 
 
 def test_a_ballot_names_the_overrides_in_force() -> None:

@@ -30,7 +30,9 @@ def test_a_receiver_is_a_system(folder: Path) -> None:
     assert isinstance(open_system(load_systems(folder).systems["data"], connection), Webhooks)
 
 
-@pytest.mark.parametrize(("mode", "said"), [("mirror", []), ("authority", ["whose approvals Interlock does not read"])])
+@pytest.mark.parametrize(
+    ("mode", "said"), [("mirror", []), ("authority", ["no source under events of policy.yaml approves for data"])]
+)
 def test_a_receiver_decides_nothing(folder: Path, mode: str, said: list[str]) -> None:
     flows = {**samples.FLOWS, "normal": {"board": "cab", "records": {"data": mode}}}
     found = [str(one) for one in unknown_systems_of(samples.policy(change_types=flows), folder)]

@@ -22,6 +22,9 @@ State = Verdict | Literal["not_run", "not_demanded", "no_case"]
 """The result of a case; or that nobody ran it, that it did not have to be run, or that there is no case."""
 
 
+_WORST: tuple[State, ...] = ("no_case", "not_run", "failed", "blocked")
+
+
 class MatrixRow(Model):
     """A ticket, a test case that proves it, and its result in an environment."""
 
@@ -67,6 +70,11 @@ def matrix(
     others = [(environment, one) for environment, one in every if not any(_proves(one, ticket) for ticket in named)]
     rows += [_row("", environment, one, found, at) for environment, one in others]
     return tuple(rows)
+
+
+def worst_first(rows: Iterable[MatrixRow]) -> list[MatrixRow]:
+    """Return the rows for those who decide: what was not tested, then what failed or was blocked, then the rest."""
+    return sorted(rows, key=lambda row: _WORST.index(row.state) if row.state in _WORST else len(_WORST))
 
 
 def untested(rows: Iterable[MatrixRow]) -> Iterator[str]:

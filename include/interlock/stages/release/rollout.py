@@ -12,6 +12,7 @@ from airflow.sdk import XComArg, chain
 from interlock.adapters.airflow.rest_api import Answer
 from interlock.adapters.artifacts.bundle import executables
 from interlock.adapters.templates import render
+from interlock.adapters.testing.matrices import matrix_of
 from interlock.domain.board import decision as boards
 from interlock.domain.board import seats, voting
 from interlock.domain.board.questions import ASK_BOARD
@@ -23,7 +24,7 @@ from interlock.domain.dag_names import is_rollback
 from interlock.domain.errors import AssetMissing, GateRejected
 from interlock.domain.ledger.kinds import MIGRATION_REHEARSED, ROLLOUT_FROZEN
 from interlock.domain.ledger.reading import last_in
-from interlock.domain.paths import quality_page
+from interlock.domain.paths import matrix_page, quality_page
 from interlock.domain.records import (
     Artifact,
     AssetReport,
@@ -48,6 +49,7 @@ from interlock.domain.runbook.planning import (
     refuse_missing_scripts,
     refuse_unvoted,
 )
+from interlock.domain.testing.matrix import worst_first
 from interlock.stages.approvals.amended import note, refuse_unasked
 from interlock.stages.approvals.await_authorities import AwaitAuthorities
 from interlock.stages.approvals.ballots import AwaitBallots
@@ -211,6 +213,8 @@ def prepare_ballots(
             excluded=rollout.excluded,
         ),
         quality_page=quality_page(*this_run()),
+        matrix=worst_first(matrix_of(chain_entries(), resources.store()) or ()),
+        matrix_page=matrix_page(*this_run()),
     )
     return ballots(
         board,
