@@ -236,7 +236,7 @@ def attack(page: Page) -> None:
 def assert_is_text(page: Page, address: str, name: str, *, may_widen: bool = False) -> None:
     """Assert that what attacks is text on a page, and makes it no wider.
 
-    :param may_widen: the page has names of its own in buttons, which do not break: no such name is that long.
+    :param may_widen: assert only that it is text: a word of 10,000 characters makes this page wider.
     """
     page.goto(address)
     shown = page.get_by_test_id(f"interlock-{name}")

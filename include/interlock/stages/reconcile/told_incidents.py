@@ -100,8 +100,10 @@ def _scopes(service: str) -> frozenset[str]:
 
 
 def _tell(ledger: Ledger, chain: str, entries: Sequence[Entry], incident: OpenIncident) -> list[str]:
+    if not (asked := asked_before(entries, incident)):
+        return []
     _, book = load_rules(catalogue_folder())
-    people = [book.person(user) for user in asked_before(entries, incident) if user in book.names]
+    people = [book.person(user) for user in asked if user in book.names]
     if not people:
         return []
     told: list[Person] = []
